@@ -1,0 +1,90 @@
+"""What a cloud is: the place where disks live.
+
+A cloud makes a disk from a source, attaches it to the build machine, and turns it into artifacts. Each
+acquisition is a context manager, so that its release stands beside it; :class:`pytest_azchroot.build.Build`
+enters them and leaves them in reverse. Nothing here or below knows pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from pytest_azchroot.spec import Configuration
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one image asks of its cloud."""
+
+    name: str
+    """The image's name: that of its directory."""
+    directory: Path
+    """The directory that holds ``image.yaml``; paths in it are relative to this."""
+    configuration: Configuration
+    publish: bool = True
+    """False where the user switched publishing off: destinations need no check then."""
+    overwrite: bool = False
+    """Whether an artifact of the same name may be replaced."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk that a cloud made for one image."""
+
+    id: str
+    """A path or a resource id, as the cloud names it."""
+    size: int
+    """Bytes that the machine sees, footer excluded."""
+    source: str
+    """Where its bytes came from: ``scratch``, a path, a resource id."""
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A disk as the build machine can open it: an image file, or a block device."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something that was published."""
+
+    kind: str
+    """``vhd``, ``raw``, ``vhdx``, ``qcow2``, ``managed-image``, ``gallery-image-version``."""
+    id: str
+    """A path or a resource id."""
+    size: int
+    """Bytes of the disk that the artifact holds."""
+
+
+@runtime_checkable
+class Cloud(Protocol):
+    """Where disks live. Register one with the hook ``pytest_azchroot_clouds``."""
+
+    @property
+    def name(self) -> str:
+        """What ``cloud:`` in image.yaml calls it."""
+
+    @property
+    def options(self) -> frozenset[str]:
+        """The keys of image.yaml that this cloud acts on, beside those that every build acts on."""
+
+    def preflight(self, order: Order) -> Iterable[str]:
+        """Everything that would fail later and can be known now, a sentence each. Makes nothing."""
+
+    def create(self, order: Order) -> AbstractContextManager[Disk]:
+        """Make the disk; on exit delete it, unless it has become an artifact."""
+
+    def attach(self, order: Order, disk: Disk) -> AbstractContextManager[Attachment]:
+        """Attach the disk to this machine; on exit detach it."""
+
+    def publish(self, order: Order, disk: Disk) -> Sequence[Artifact]:
+        """Turn the closed, detached disk into the artifacts that the order asks for.
+
+        :raises PublishError: nothing, or not everything, was published; says which.
+        """
