@@ -1,0 +1,1 @@
+"""What a run tells: the timeline of an image, its result, and the lines on the terminal."""

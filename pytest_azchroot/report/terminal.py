@@ -1,0 +1,65 @@
+"""The lines on the terminal: what will be built, and what became of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.gate import count, some
+from pytest_azchroot.report.result import ImageResult
+from pytest_azchroot.report.timeline import seconds
+
+
+def header(images: Sequence[str], clouds: Iterable[tuple[str, str]], switched_off: Sequence[str]) -> str:
+    """The line under pytest's own count of tests.
+
+    :param images: their names.
+    :param clouds: name of the cloud and where that was said, of each image.
+    :param switched_off: who switched publishing off, of each image that will not be published.
+    """
+    who = some(list(dict.fromkeys(switched_off)))
+    where = ", ".join(dict.fromkeys(f"{cloud} ({origin})" for cloud, origin in clouds))
+    if not switched_off:
+        publishing = "publishing on, if all tests pass"
+    elif len(switched_off) == len(images):
+        publishing = f"publishing off ({who})"
+    else:
+        publishing = (
+            f"publishing on but for {count(len(switched_off), 'image')} ({some(list(dict.fromkeys(switched_off)))})"
+        )
+    return f"azchroot: {count(len(images), 'image')} ({some(images, 8)}), cloud {where}, {publishing}"
+
+
+def summary(results: Iterable[ImageResult], start: Path) -> list[tuple[str, bool, str]]:
+    """One line an image: its name, whether it was published, and the rest of the line."""
+    return [(result.name, result.published, _line(result, start)) for result in results]
+
+
+def _line(result: ImageResult, start: Path) -> str:
+    times = ", ".join(f"{name} {seconds(spent)}" for name, spent in result.stages.items() if spent >= 0.05)
+    text = (
+        f"published  {', '.join(_place(a, start) for a in result.artifacts)}"
+        if result.published
+        else str(result.verdict)
+    )
+    return f"{text}  [{times}]" if times else text
+
+
+def _place(artifact: Artifact, start: Path) -> str:
+    """A path as the user would type it from where pytest was started, with its size; else the id as it is."""
+    if not os.path.isabs(artifact.id) or not os.path.exists(artifact.id):
+        return artifact.id
+    used = os.stat(artifact.id).st_blocks * 512
+    return f"{os.path.relpath(artifact.id, start)} ({size(artifact.size)}, {size(used)} on disk)"
+
+
+def size(number: int) -> str:
+    """Bytes as a person says them, by powers of 1024."""
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")

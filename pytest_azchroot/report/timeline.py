@@ -1,0 +1,61 @@
+"""Where the time of an image went, stage by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Watcher(Protocol):
+    """Told when a stage begins and ends, to show it while it lasts."""
+
+    def begin(self, image: str, stage: str) -> None: ...
+
+    def end(self) -> None: ...
+
+
+class Timeline:
+    """The stages of one image, in the order in which they were first entered, in seconds.
+
+    A stage that is entered again (one test after the other in ``steps``) adds up.
+
+    :param image: the image's name, for the watcher.
+    :param watcher: shows a stage while it lasts; None shows nothing.
+    :param clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, image: str, watcher: Watcher | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.image = image
+        self.stages: dict[str, float] = {}
+        self._watcher = watcher
+        self._clock = clock
+
+    @contextmanager
+    def stage(self, name: str, *, detail: str | None = None) -> Iterator[None]:
+        """Time what happens inside. ``detail`` is shown while it lasts, instead of the stage's name."""
+        began = self._clock()
+        if self._watcher:
+            self._watcher.begin(self.image, detail or name)
+        try:
+            yield
+        finally:
+            if self._watcher:
+                self._watcher.end()
+            self.stages[name] = self.stages.get(name, 0.0) + self._clock() - began
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {seconds(spent)}" for name, spent in self.stages.items())
+
+
+def seconds(spent: float) -> str:
+    """A duration as a person says it: ``0.2 s``, ``41 s``, ``3 min 20 s``."""
+    if spent < 10:
+        return f"{spent:.1f} s"
+    if spent < 60:
+        return f"{spent:.0f} s"
+    minutes, rest = divmod(round(spent), 60)
+    return f"{minutes} min {rest} s"
