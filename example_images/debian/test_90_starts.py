@@ -35,7 +35,7 @@ def test_loader_finds_this_root(host, menu):
 
 
 def test_console_is_the_serial_port(menu):
-    # Azure's serial console and boot diagnostics show nothing else; the last console= is the one that gets /dev/console.
+    # Azure's serial console and boot diagnostics show nothing else. The last console= gets /dev/console.
     entries = re.findall(r"^\s*linux\s.*", menu, re.MULTILINE)
     assert entries
     for entry in entries:
