@@ -192,7 +192,7 @@ Partition: TypeAlias = Annotated[
     BeforeValidator(_to_partition),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+$"}]}),
 ]
-Filled: TypeAlias = Annotated[str, Checked(_filled, r"\S")]
+Filled: TypeAlias = Annotated[str, Checked(_filled)]
 AbsolutePath: TypeAlias = Annotated[str, Checked(_absolute, "^/")]
 Texts: TypeAlias = Annotated[tuple[Filled, ...], BeforeValidator(to_tuple)]
 AbsolutePaths: TypeAlias = Annotated[tuple[AbsolutePath, ...], BeforeValidator(to_tuple)]

@@ -7,7 +7,6 @@ are the sandbox's own, the root partition is found, and the generation comes fro
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Annotated
 
 from pydantic import Field
@@ -47,7 +46,7 @@ Caching = Annotated[str, Choice(CACHING)]
 
 
 class Options(Strict):
-    """What a cloud's block under ``clouds`` may hold: every option except ``cloud``, ``clouds``, ``variables``."""
+    """What a cloud's block may hold: every option except `cloud`, `clouds` and `variables`."""
 
     # What to build from, and what it becomes
     source: Filled | None = None
@@ -169,10 +168,10 @@ class Variable(Strict):
 class ImageFile(ImageSpec):
     """The file image.yaml as a whole."""
 
-    clouds: Mapping[str, Options] = MappingProxyType({})
+    clouds: Mapping[str, Options] = Field(default_factory=dict)
     """What differs by cloud: the name of a cloud, and below it any option, which replaces the one above.
     An empty value takes the option away for that cloud."""
-    variables: Mapping[str, str | int | float | bool | Variable | None] = MappingProxyType({})
+    variables: Mapping[str, str | int | float | bool | Variable | None] = Field(default_factory=dict)
     """Variables that templates use as `var.NAME`: NAME and its default (none: it must be set), or NAME with
     `default` and `sensitive`."""
 

@@ -1,0 +1,188 @@
+"""The command ``azchroot``. Each subcommand is one function that adds its parser and names what runs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_azchroot import __version__
+from pytest_azchroot.errors import AzchrootError
+from pytest_azchroot.spec import BUILTIN_CLOUDS, ConfigError, Configuration, Problem, declared_variables, load
+from pytest_azchroot.spec.reference import reference
+from pytest_azchroot.spec.schema import json_schema
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+OK = 0
+FAILED = 1
+USAGE = 2
+
+IMAGE_FILE = "image.yaml"
+
+
+class UsageError(AzchrootError):
+    """The command line asks for something that cannot be."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 is success, 1 a problem, 2 a wrong command line."""
+    parser = argparse.ArgumentParser(
+        prog="azchroot",
+        description="Tools beside pytest-azchroot. Images are built by pytest: pytest DIRECTORY",
+    )
+    parser.add_argument("--version", action="version", version=f"azchroot {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in _COMMANDS:
+        add(subparsers)
+    options = parser.parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except UsageError as error:
+        print(f"azchroot: {error}", file=sys.stderr)
+        return USAGE
+    except AzchrootError as error:
+        print(error, file=sys.stderr)
+        return FAILED
+
+
+def _add_validate(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "validate",
+        help="check image.yaml files, without root and without network",
+        description="Check image.yaml files: names and values of options, templates, and what options must be to each "
+        "other. Needs no root and no network, and touches nothing.",
+        epilog="Exit status: 0 all are right, 1 something is wrong, 2 wrong usage.",
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="an image.yaml, or a directory that holds one or has some below",
+    )
+    parser.add_argument("--cloud", help="check for this cloud, in place of the one that the file names")
+    parser.add_argument(
+        "--var", action="append", default=[], metavar="NAME=VALUE", help="set a variable; can be repeated"
+    )
+    parser.add_argument(
+        "--var-file",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="set the variables of a YAML file; can be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_validate)
+
+
+def _add_schema(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "schema",
+        help="print the JSON Schema of image.yaml, for editors",
+        description="Print the JSON Schema (draft 2020-12) of image.yaml. Save it, and begin a file with "
+        "'# yaml-language-server: $schema=FILE'.",
+    )
+    parser.add_argument("--markdown", action="store_true", help="print the reference of all options instead")
+    parser.set_defaults(run=_schema)
+
+
+_COMMANDS: tuple[Callable[[Subparsers], None], ...] = (_add_validate, _add_schema)
+
+
+@dataclass(frozen=True)
+class _Checked:
+    path: Path
+    configuration: Configuration | None
+    problems: tuple[Problem, ...]
+
+
+def _validate(options: argparse.Namespace) -> int:
+    files = _image_files(options.paths)
+    checked = [_check(file, options, alone=len(files) == 1) for file in files]
+    stray = [] if len(files) == 1 else _stray_variables(files, options.var)
+    if options.json:
+        print(json.dumps([_as_data(each) for each in checked], indent=2))
+    else:
+        for each in checked:
+            if each.configuration is not None:
+                print(f"ok  {each.path}  (cloud {each.configuration.spec.cloud})")
+    for problem in [] if options.json else [problem for each in checked for problem in each.problems]:
+        print(problem, file=sys.stderr)
+    for name in stray:
+        print(f"--var {name}: no image declares this variable", file=sys.stderr)
+    return FAILED if stray or any(each.problems for each in checked) else OK
+
+
+def _check(file: Path, options: argparse.Namespace, *, alone: bool) -> _Checked:
+    try:
+        configuration = load(
+            file,
+            clouds=BUILTIN_CLOUDS,
+            cloud=options.cloud,
+            variables=options.var,
+            variable_files=options.var_file,
+            # With several images a variable may be another's.
+            unknown_variables="error" if alone else "ignore",
+        )
+    except ConfigError as error:
+        return _Checked(file, None, error.problems)
+    return _Checked(file, configuration, ())
+
+
+def _image_files(paths: Iterable[Path]) -> list[Path]:
+    """The files that the paths stand for, each once, in order."""
+    files: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            own = path / IMAGE_FILE
+            found = [own] if own.is_file() else sorted(path.rglob(IMAGE_FILE))
+            if not found:
+                raise UsageError(f"there is no {IMAGE_FILE} in {path} or below it")
+            files.update(dict.fromkeys(found))
+        elif path.exists():
+            files[path] = None
+        else:
+            raise UsageError(f"there is no {path}")
+    return list(files)
+
+
+def _stray_variables(files: Iterable[Path], texts: Iterable[str]) -> list[str]:
+    declared = frozenset().union(*map(declared_variables, files))
+    return sorted({name for name in (text.partition("=")[0] for text in texts) if name not in declared})
+
+
+def _as_data(checked: _Checked) -> dict[str, object]:
+    return {
+        "path": str(checked.path),
+        "ok": checked.configuration is not None,
+        "cloud": None if checked.configuration is None else checked.configuration.spec.cloud,
+        "problems": [
+            {
+                "path": str(each.path),
+                "line": each.line,
+                "field": each.field,
+                "message": each.message,
+                "hint": each.hint,
+            }
+            for each in checked.problems
+        ],
+    }
+
+
+def _schema(options: argparse.Namespace) -> int:
+    print(
+        reference() if options.markdown else json.dumps(json_schema(), indent=2), end="" if options.markdown else "\n"
+    )
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
