@@ -7,22 +7,26 @@ import subprocess
 import pytest
 
 LENT = "/run/build-machine.apt.conf"
+POLICY = "/usr/sbin/policy-rc.d"
 
 
 @pytest.fixture
 def install(chroot):
     """Install packages, fetched as the build machine fetches its own.
 
-    Its proxy and the like are lent to apt by a file in /run, which never ships.
+    Its proxy and the like are lent to apt by a file in /run, which never ships. Services stay stopped: they would
+    run on the build machine.
     """
     settings = subprocess.run(["apt-config", "dump", "Acquire"], check=True, capture_output=True, text=True).stdout
     lent = [line for line in settings.splitlines() if "::IndexTargets" not in line]
     chroot.write_text(LENT, "\n".join([*lent, ""]))
 
     def run(*packages):
-        chroot.run(
-            ["apt-get", "install", "--yes", "--no-install-recommends", *packages],
-            env={"APT_CONFIG": LENT},
-        )
+        command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+        chroot.write_text(POLICY, "#!/bin/sh\nexit 101\n", mode=0o755)
+        try:
+            chroot.run(command, env={"APT_CONFIG": LENT})
+        finally:
+            chroot.run(["rm", POLICY])
 
     return run
