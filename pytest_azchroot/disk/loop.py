@@ -1,0 +1,217 @@
+"""Loop devices: a disk image file as a block device that vanishes with its last user.
+
+AUTOCLEAR and PARTSCAN are set by the same ioctl that binds the file, so there is no moment at which a killed
+process leaves the device bound. PARTSCAN is what makes the kernel drop the partitions when the device is
+released; without it their nodes stay for ever (measured).
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_azchroot.errors import DiskError, UnavailableError
+
+CONTROL = "/dev/loop-control"
+
+# include/uapi/linux/loop.h
+_LOOP_CLR_FD = 0x4C01
+_LOOP_CONFIGURE = 0x4C0A
+_LOOP_CTL_GET_FREE = 0x4C82
+_LO_READ_ONLY = 1
+_LO_AUTOCLEAR = 4
+_LO_PARTSCAN = 8
+_CONFIG_SIZE = 304  # struct loop_config: fd, block size, struct loop_info64, 8 reserved words
+_FLAGS_AT = 8 + 52
+
+_RELEASE_POLL = 0.005
+
+
+@dataclass(frozen=True)
+class BlockDevice:
+    """An open block device."""
+
+    name: str
+    """The kernel's name: ``loop3``, ``sdc``."""
+    number: int
+    """``st_rdev``."""
+    descriptor: int
+    """Open for reading and, unless read-only, writing. It carries the lock that keeps udev away."""
+    backing: Path | None
+    """The image file of a loop device; None for a disk."""
+
+    @property
+    def path(self) -> str:
+        """The node, by the kernel's name."""
+        return f"/dev/{self.name}"
+
+
+Opener = Callable[[str, int, int], int]
+"""Open a block device: the kernel's name, its number, open(2) flags → descriptor."""
+
+
+def open_control(path: str = CONTROL) -> int:
+    """:raises UnavailableError: no loop devices here."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnavailableError(
+            f"{CONTROL} cannot be opened",
+            why=error.strerror,
+            hint="load the kernel module `loop` (modprobe loop); in a container, pass the device in",
+        ) from error
+
+
+def open_disk(path: Path, *, opener: Opener, control: str = CONTROL, read_only: bool = False) -> BlockDevice:
+    """A disk image file, bound to a free loop device, or a block device as it is, locked against udev.
+
+    :param control: where ``/dev/loop-control`` is; used only for a file.
+    :raises DiskError: the path is neither, cannot be opened, or another program has locked the device.
+    :raises UnavailableError: no loop device can be had.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DiskError(f"the disk {path} cannot be opened", why=error.strerror) from error
+    if stat.S_ISBLK(status.st_mode):
+        name = kernel_name(status.st_rdev)
+        access = os.O_RDONLY if read_only else os.O_RDWR
+        device = BlockDevice(name, status.st_rdev, opener(name, status.st_rdev, access), None)
+    elif stat.S_ISREG(status.st_mode):
+        descriptor = open_control(control)
+        try:
+            device = _bind(path, opener=opener, control=descriptor, read_only=read_only)
+        finally:
+            os.close(descriptor)
+    else:
+        raise DiskError(f"the disk {path} is neither a file nor a block device")
+    _lock(device)
+    return device
+
+
+def kernel_name(number: int) -> str:
+    """The kernel's name of the block device with this number."""
+    link = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    return os.path.basename(os.path.realpath(link, strict=True)).replace("!", "/")
+
+
+def _bind(path: Path, *, opener: Opener, control: int, read_only: bool) -> BlockDevice:
+    access = os.O_RDONLY if read_only else os.O_RDWR
+    try:
+        backing = os.open(path, access | os.O_CLOEXEC)
+    except OSError as error:
+        raise DiskError(f"the disk image {path} cannot be opened", why=error.strerror) from error
+    try:
+        config = bytearray(_CONFIG_SIZE)
+        struct.pack_into("=I", config, 0, backing)
+        flags = _LO_AUTOCLEAR | _LO_PARTSCAN | (_LO_READ_ONLY if read_only else 0)
+        struct.pack_into("=I", config, _FLAGS_AT, flags)
+        while True:
+            name, number = _free(control)
+            descriptor = opener(name, number, access)
+            try:
+                fcntl.ioctl(descriptor, _LOOP_CONFIGURE, config)
+            except OSError as error:
+                os.close(descriptor)
+                if error.errno == errno.EBUSY:  # somebody else took it since we asked: ask again
+                    continue
+                if error.errno in {errno.ENOTTY, errno.EINVAL}:
+                    hint = "Linux 5.8 or newer is needed (LOOP_CONFIGURE)"
+                    raise UnavailableError(
+                        f"{path} cannot be bound to {name}", why=error.strerror, hint=hint
+                    ) from error
+                raise DiskError(f"{path} cannot be bound to {name}", why=error.strerror) from error
+            return BlockDevice(name, number, descriptor, path)
+    finally:
+        os.close(backing)
+
+
+def _free(control: int) -> tuple[str, int]:
+    try:
+        index = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
+    except OSError as error:
+        raise UnavailableError("no loop device is free", why=error.strerror) from error
+    major, minor = Path(f"/sys/block/loop{index}/dev").read_text(encoding="ascii").split(":")
+    return f"loop{index}", os.makedev(int(major), int(minor))
+
+
+def _lock(device: BlockDevice, *, patience: float = 10.0) -> None:
+    """Take the lock that udev respects (systemd's BLOCK_DEVICE_LOCKING), else it re-reads the table under mkfs and
+    takes nodes away. udev itself holds it shared for moments, hence the patience in seconds.
+
+    flock(2) is a lock on the inode of the *node*: it meets udev only on a node of the machine's own /dev.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(device.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                os.close(device.descriptor)
+                hint = f"see who has it: lslocks, fuser {device.path}"
+                raise DiskError(f"{device.path} is locked by another program", hint=hint) from None
+            time.sleep(0.02)
+
+
+def release(device: BlockDevice, *, opener: Opener, patience: float = 10.0) -> None:
+    """Let go of the device; for a loop device until it is really unbound: LOOP_CLR_FD until ENXIO.
+
+    On a device that somebody has open LOOP_CLR_FD only marks it, so its success says nothing (loop(4)).
+
+    :param patience: seconds.
+    :raises DiskError: somebody else still has the device open.
+    """
+    descriptor = device.descriptor
+    try:
+        if device.backing is None:
+            return
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.ioctl(descriptor, _LOOP_CLR_FD)
+            except OSError as error:
+                if error.errno == errno.ENXIO:
+                    return
+                raise
+            if bound_to(device.name) != str(device.backing.resolve()):
+                return
+            if time.monotonic() > deadline:
+                raise DiskError(f"{device.path} is still open somewhere", why="it does not unbind")
+            os.close(descriptor)
+            descriptor = -1
+            time.sleep(_RELEASE_POLL)
+            descriptor = opener(device.name, device.number, os.O_RDONLY)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def bound_to(name: str) -> str | None:
+    """The file that a loop device is bound to, None if it is free or there is no such device."""
+    try:
+        return Path(f"/sys/block/{name}/loop/backing_file").read_text(encoding="utf-8").rstrip("\n")
+    except OSError:
+        return None
+
+
+def wait_until_free(name: str, backing: str, *, patience: float = 15.0) -> bool:
+    """Wait until a loop device is no longer bound to this file: after its processes have died the kernel still has
+    dirty pages to write.
+
+    :param patience: seconds.
+    :return: whether it is free.
+    """
+    deadline = time.monotonic() + patience
+    while bound_to(name) == backing:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_RELEASE_POLL)
+    return True

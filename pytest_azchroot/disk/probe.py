@@ -1,0 +1,78 @@
+"""What blkid(8) finds on a block device."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+
+from pytest_azchroot.errors import DiskError, UnavailableError
+
+_NOTHING_FOUND = 2  # blkid(8): "if the specified token was not found or no devices could be identified"
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """One partition, or the whole disk. Values that blkid does not report are None."""
+
+    number: int
+    """Partition number; 0 is the whole disk."""
+    node: str
+    size: int
+    """Bytes."""
+    type: str | None = None
+    """``ext4``, ``xfs``, ``btrfs``, ``vfat``, ``swap``, ``LVM2_member``, …"""
+    uuid: str | None = None
+    label: str | None = None
+    partuuid: str | None = None
+    partlabel: str | None = None
+    parttype: str | None = None
+    """Type of the partition: a GUID in lower case for GPT, ``0x83`` for MBR."""
+    pttype: str | None = None
+    """Partition table found *on* the node: ``gpt``, ``dos``."""
+
+
+def probe(node: str, *, number: int, size: int) -> FileSystem:
+    """Read the superblocks of a node; no cache, no udev.
+
+    :raises UnavailableError: blkid is not installed.
+    :raises DiskError: the node cannot be read, or holds contradictory signatures.
+    """
+    facts = _facts(node)
+    return FileSystem(
+        number=number,
+        node=node,
+        size=size,
+        type=facts.get("TYPE"),
+        uuid=facts.get("UUID"),
+        label=facts.get("LABEL"),
+        partuuid=facts.get("PART_ENTRY_UUID"),
+        partlabel=facts.get("PART_ENTRY_NAME"),
+        parttype=facts.get("PART_ENTRY_TYPE"),
+        pttype=facts.get("PTTYPE"),
+    )
+
+
+def _facts(node: str) -> dict[str, str]:
+    try:
+        done = subprocess.run(
+            ["blkid", "--probe", "--output", "export", node], capture_output=True, check=False, stdin=subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        raise UnavailableError("blkid is not installed", hint="apt-get install util-linux") from None
+    if done.returncode not in {0, _NOTHING_FOUND}:
+        why = done.stderr.decode(errors="replace").strip() or f"blkid exited with {done.returncode}"
+        raise DiskError(f"{node} cannot be probed", why=why)
+    return parse_export(done.stdout.decode(errors="surrogateescape"))
+
+
+def parse_export(text: str) -> dict[str, str]:
+    """``blkid -o export``: a ``KEY=value`` a line; a backslash keeps the next character (blkid(8), -o export)."""
+    rows = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {key: _unescaped(value) for key, value in rows}
+
+
+def _unescaped(value: str) -> str:
+    result, letters = [], iter(value)
+    for letter in letters:
+        result.append(next(letters, "") if letter == "\\" else letter)
+    return "".join(result)

@@ -1,0 +1,95 @@
+"""Becoming a command, in the image or beside it. This is what runs between fork and exec."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pytest_azchroot.errors import SandboxError
+
+from . import capabilities, namespaces, seccomp
+from .passwd import Accounts, UnknownNameError, User
+
+_BIG_ENOUGH = 1 << 24
+
+
+@dataclass(frozen=True)
+class Command:
+    """What to execute."""
+
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    directory: str | None = None
+    user: str | None = None
+
+
+def run_outside(command: Command) -> None:
+    """Become a tool of the build machine, in the sandbox's namespaces."""
+    seccomp.install()
+    _execute(command.argv, command.environment, command.directory or "/")
+
+
+def run_inside(command: Command, *, root: str, last_capability: int) -> None:
+    """Become a command in the image."""
+    namespaces.enter(root)
+    try:
+        user = accounts().user(command.user or "root")
+    except UnknownNameError as error:
+        raise SandboxError(f"`{command.argv[0]}` cannot run as {command.user}", why=str(error)) from None
+    # needs CAP_SYS_ADMIN, and so comes before the rest
+    seccomp.install()
+    capabilities.drop(last_capability)
+    os.setgroups(user.groups)
+    os.setgid(user.gid)
+    os.setuid(user.uid)
+    _execute(command.argv, _identity(user) | dict(command.environment), command.directory or "/")
+
+
+def _identity(user: User) -> dict[str, str]:
+    return {"HOME": user.home, "USER": user.name, "LOGNAME": user.name, "SHELL": user.shell}
+
+
+def accounts() -> Accounts:
+    """The users and groups of the root this process is in."""
+    return Accounts(passwd=_small_text("/etc/passwd"), group=_small_text("/etc/group"))
+
+
+def _small_text(path: str) -> str:
+    # O_NONBLOCK: the image decides what this is, and a FIFO would wait for ever
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    with open(descriptor, "rb") as file:
+        return file.read(_BIG_ENOUGH).decode(errors="surrogateescape")
+
+
+def _execute(argv: Sequence[str], environment: Mapping[str, str], directory: str) -> None:
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        raise SandboxError(f"`{argv[0]}` cannot run in {directory}", why=error.strerror) from None
+    try:
+        os.execvpe(argv[0], list(argv), dict(environment))
+    except OSError as error:
+        raise _refusal(argv[0], environment.get("PATH", ""), error) from None
+
+
+def _refusal(name: str, path: str, error: OSError) -> SandboxError:
+    what = f"`{name}` cannot be executed"
+    if error.errno == errno.ENOENT:
+        if "/" not in name:
+            return SandboxError(what, why="there is no such command", hint=f"PATH is {path}")
+        if os.path.exists(name):
+            return SandboxError(what, why="its interpreter or loader is missing", hint="see its first line, or ldd")
+        return SandboxError(what, why="there is no such file")
+    if error.errno == errno.ENOEXEC:
+        hint = "was it built for another architecture? is its first line #!/bin/sh?"
+        return SandboxError(what, why="not a format that this machine executes", hint=hint)
+    if error.errno == errno.E2BIG:
+        return SandboxError(
+            what, why="the command line or environment is too long", hint="pass data by input or a file"
+        )
+    return SandboxError(what, why=error.strerror)

@@ -1,0 +1,241 @@
+"""The holder: PID 1 of the sandbox. It owns the disk, the mounts and every command; when it ends, the kernel takes
+all of them away.
+
+It serves one request at a time. What may take long is a child, whose end is answered when it comes; so an
+interrupted caller can always say ``kill``.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import select
+import signal
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import capabilities, faults, files, layout, namespaces, process, syscalls, wire
+from .command import Command, run_inside, run_outside
+from .devices import DiskNodes, make_private_dev
+from .image import Image
+from .process import Child
+from .wire import Message
+
+_CLOSED = 0
+_KEEPER_GONE = 3
+_NOT_STARTED = 4
+
+
+@dataclass(frozen=True)
+class Running:
+    """A child whose end the caller waits for."""
+
+    request: int
+    child: Child
+    settles: bool
+    """Whether it may have changed the partition table."""
+
+
+class Holder:
+    """What the sandbox holds, and the answers to requests about it."""
+
+    def __init__(self, channel: wire.Channel, *, path: str, hostname: str) -> None:
+        self._channel = channel
+        self._running: dict[int, Running] = {}
+        self._last_capability = capabilities.last_known()
+        namespaces.make_private()
+        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+        syscalls.mount("proc", "/proc", "proc", flags=flags)
+        socket.sethostname(hostname)
+        os.makedirs(layout.BASE, exist_ok=True)
+        # not nodev: the private /dev and the nodes to open disks by are below it
+        syscalls.mount("tmpfs", layout.BASE, "tmpfs", flags=syscalls.MS_NOSUID, data="mode=755")
+        for directory in (layout.NODES, layout.LENT, layout.ROOT):
+            os.mkdir(directory)
+        make_private_dev()
+        self._disk = DiskNodes(Path(path))
+        self._disk.settle()
+        self._image = Image()
+
+    def description(self) -> Message:
+        """What the caller is told at the start."""
+        backing = self._disk.device.backing
+        return {"device": self._disk.device.path, "backing": None if backing is None else str(backing.resolve())}
+
+    # ---- requests: each name is one of the protocol
+
+    def do_nodes(self) -> dict[str, str]:
+        return {str(number): node for number, node in self._disk.nodes().items()}
+
+    def do_file_systems(self) -> list[Message]:
+        return [asdict(found) for found in self._disk.file_systems()]
+
+    def do_prepare(self, path: str) -> str:
+        return self._image.prepare(path)
+
+    def do_mounted(self, path: str) -> None:
+        self._image.mounted(path)
+
+    def do_not_mounted(self) -> None:
+        self._image.not_mounted()
+
+    def do_mounted_by_hand(self, path: str) -> str:
+        return self._image.mounted_by_hand(path)
+
+    def do_lend(self, rows: Sequence[Sequence[str]] | None, host_resolv_conf: bool) -> None:
+        self._image.lend(rows, host_resolv_conf=host_resolv_conf)
+
+    def do_copy_files(self, paths: Sequence[str]) -> None:
+        self._image.copy_files(paths)
+
+    def do_survivors(self) -> list[Message]:
+        self._reap()
+        return [asdict(found) for found in process.survivors(self._running)]
+
+    def do_end(self, pids: Sequence[int]) -> None:
+        wanted = set(pids)
+        process.end(lambda: [each.pid for each in process.survivors(self._running) if each.pid in wanted], self._reap)
+
+    def do_kill(self, target: int) -> None:
+        for running in list(self._running.values()):
+            if running.request == target:
+                process.end(functools.partial(process.tree, running.child), self._reap)
+
+    def do_give_back(self) -> None:
+        self._image.give_back()
+
+    def do_unmount(self) -> None:
+        self._image.sync()
+        self._image.unmount()
+
+    def do_in_use(self) -> list[str]:
+        return self._disk.in_use()
+
+    def do_flush(self) -> None:
+        self._disk.flush()
+
+    def do_close(self) -> None:
+        self._image.require_unmounted()
+        self._disk.release()
+
+    # ---- children
+
+    def start_outside(self, request: int, descriptors: Sequence[int], *, settles: bool, **command: Any) -> None:
+        outside = Command(**command)
+        self._start(request, descriptors, lambda: run_outside(outside), settles=settles)
+
+    def start_inside(self, request: int, descriptors: Sequence[int], **command: Any) -> None:
+        inside, root, last = Command(**command), self._image.root, self._last_capability
+        self._start(request, descriptors, lambda: run_inside(inside, root=root, last_capability=last))
+
+    def start_files(self, request: int, descriptors: Sequence[int], *, task: str, **arguments: Any) -> None:
+        """A transfer: a function of :mod:`files`, run in the image, with the data on its standard input or output."""
+        root, function = self._image.root, files.TASKS[task]
+
+        def transfer() -> Any:
+            namespaces.enter(root)
+            return function(**arguments)
+
+        self._start(request, descriptors, transfer)
+
+    def _start(self, request: int, descriptors: Sequence[int], task: process.Task, *, settles: bool = False) -> None:
+        stdout, stderr, *rest = descriptors
+        child = process.start(task, stdin=rest[0] if rest else None, stdout=stdout, stderr=stderr)
+        self._running[child.pid] = Running(request, child, settles)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self._running:
+                self._ended(self._running.pop(pid), os.waitstatus_to_exitcode(status))
+
+    def _ended(self, running: Running, code: int) -> None:
+        try:
+            value = running.child.result()
+            if running.settles:
+                self._disk.settle()
+        except Exception as error:
+            self._answer(running.request, {"error": faults.encode(error)})
+        else:
+            self._answer(running.request, {"ok": {"code": code, "value": value}})
+
+    # ---- the loop
+
+    def serve(self, keeper: int) -> NoReturn:
+        """Answer until the caller closes, lets go, or dies, or the keeper does."""
+        woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        poll = select.poll()
+        for descriptor in (self._channel.fileno(), woken, keeper):
+            poll.register(descriptor, select.POLLIN)
+        while True:
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            if keeper in ready:
+                os._exit(_KEEPER_GONE)
+            if woken in ready:
+                os.read(woken, 4096)
+                self._reap()
+            if self._channel.fileno() in ready:
+                self._serve_one()
+
+    def _serve_one(self) -> None:
+        try:
+            message, descriptors = self._channel.receive()
+        except wire.ClosedError:
+            os._exit(_CLOSED)  # the caller let go: the kernel cleans up
+        request, operation, arguments = message["id"], message["op"], message["arguments"]
+        try:
+            if descriptors:
+                getattr(self, f"start_{operation}")(request, descriptors, **arguments)
+                return
+            self._answer(request, {"ok": getattr(self, f"do_{operation}")(**arguments)})
+        except Exception as error:
+            self._answer(request, {"error": faults.encode(error)})
+            return
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        if operation == "close":
+            os._exit(_CLOSED)
+
+    def _answer(self, request: int, answer: Message) -> None:
+        try:
+            self._channel.send({"id": request, **answer})
+        except wire.ClosedError:
+            os._exit(_CLOSED)
+
+
+def main(channel: wire.Channel, keeper: int) -> NoReturn:
+    """Become the holder: called in the keeper's child, PID 1 of a new PID namespace.
+
+    :param keeper: a pidfd of the keeper, opened by itself.
+    """
+    # getppid() is 0 for ever in a new PID namespace and says nothing of a keeper that died before prctl; its pidfd does
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if select.select([keeper], [], [], 0)[0]:
+        os._exit(_KEEPER_GONE)
+    syscalls.prctl(syscalls.PR_SET_NAME, b"azchroot-holder")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        options, _ = channel.receive()
+        # only now: the keeper must not hold the mount namespace
+        try:
+            syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
+        except OSError as error:
+            raise namespaces.denied("mount, IPC and UTS", error) from error
+        holder = Holder(channel, path=options["path"], hostname=options["hostname"])
+    except Exception as error:
+        channel.send({"id": 0, "error": faults.encode(error)})
+        os._exit(_NOT_STARTED)
+    channel.send({"id": 0, "ok": holder.description()})
+    holder.serve(keeper)

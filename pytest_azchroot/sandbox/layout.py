@@ -1,0 +1,19 @@
+"""Where things are in the sandbox's own mount namespace.
+
+``/run/azchroot`` on the build machine is an empty directory over which each sandbox mounts a tmpfs of its own. It is
+left there: removing a directory detaches what other namespaces have mounted on it.
+"""
+
+from __future__ import annotations
+
+BASE = "/run/azchroot"
+ROOT = f"{BASE}/root"
+"""Where the image is mounted unless ``mount_path`` says otherwise."""
+DEV = f"{BASE}/dev"
+"""The private /dev, also bound over /dev."""
+HOST_DEV = f"{BASE}/host-dev"
+"""The build machine's /dev."""
+NODES = f"{BASE}/nodes"
+"""Nodes that exist for the moment in which they are opened."""
+LENT = f"{BASE}/lent"
+"""Private copies of files that the image is lent."""

@@ -1,0 +1,423 @@
+"""The sandbox: where an image is mounted, changed, read, and closed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pytest_azchroot.disk import loop
+from pytest_azchroot.disk.probe import FileSystem
+from pytest_azchroot.errors import SandboxError
+
+from . import environment, layout, transfer
+from .checks import Checks
+from .connection import Connection, Hear
+from .result import CommandError, Completed, Process, Unmounted, as_shown
+
+_CLOSE_PATIENCE = 15.0
+_FREE_PATIENCE = 15.0
+_DMESG = re.compile(r"^\s*dmesg\(1\) may have more information.*$\n?", re.MULTILINE)
+
+Command = str | Sequence[str]
+
+
+def _as_it_is(command: str) -> str:
+    return command
+
+
+class Sandbox:
+    """An image's disk in namespaces of its own. Whoever dies - this process, the keeper, the holder - everything
+    here is gone with it: processes, mounts, loop device, partitions.
+
+    Its methods are called from one thread at a time; others wait.
+    """
+
+    def __init__(self, connection: Connection, *, output: Hear | None, variables: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._output = output
+        self._environment = dict(variables)
+        self._closed = False
+        self._mount_path: str | None = None
+        self._checks = Checks(self)
+        self.device: str = connection.description["device"]
+        """The disk: ``/dev/loop3``, ``/dev/sdc``."""
+
+    @classmethod
+    @contextmanager
+    def start(
+        cls,
+        path: Path,
+        *,
+        hostname: str,
+        output: Callable[[str, bytes], None] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Iterator[Sandbox]:
+        """Make a sandbox around a disk image file or a block device. Leaving it without :meth:`close` aborts it.
+
+        :param hostname: what commands see as the name of the machine.
+        :param output: receives ``"stdout"`` or ``"stderr"`` and bytes, while a command runs.
+        :param environment: variables for every command, inside and outside.
+        :raises UnavailableError: namespaces, loop devices or tools are missing here.
+        :raises DiskError: the disk cannot be opened, or another program uses it.
+        """
+        connection = Connection(path=os.path.abspath(path), hostname=hostname)
+        sandbox = cls(connection, output=output, variables=environment or {})
+        try:
+            yield sandbox
+        except BaseException as error:
+            try:
+                sandbox.abort()
+            except SandboxError as second:  # the first error is the one to show; this one goes with it
+                if sys.version_info >= (3, 11):
+                    error.add_note(str(second))
+            raise
+        else:
+            sandbox.abort()
+
+    def ask(self, operation: str, **arguments: Any) -> Any:
+        """A request to the holder, for the modules of this package."""
+        return self._connection.ask(operation, **arguments)
+
+    # ---- the disk
+
+    def partition(self, number: int) -> str:
+        """The node of a partition; 0 is the disk itself.
+
+        :raises SandboxError: there is no such partition.
+        """
+        nodes: dict[str, str] = self.ask("nodes")
+        if str(number) not in nodes:
+            there = ", ".join(each for each in nodes if each != "0") or "none"
+            raise SandboxError(f"{self.device} has no partition {number}", why=f"its partitions are: {there}")
+        return nodes[str(number)]
+
+    def filesystems(self) -> tuple[FileSystem, ...]:
+        """What blkid finds on the disk (number 0) and on each partition."""
+        return tuple(FileSystem(**found) for found in self.ask("file_systems"))
+
+    @property
+    def mount_path(self) -> str:
+        """Where the image is mounted, as :meth:`outside` sees it.
+
+        :raises SandboxError: it is not mounted.
+        """
+        if self._mount_path is None:
+            raise SandboxError("the image is not mounted")
+        return self._mount_path
+
+    # ---- commands
+
+    def outside(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        timeout: float | None = None,
+        input: bytes | str | None = None,
+        check: bool = True,
+        ok_codes: Sequence[int] = (0,),
+        output: Hear | None = None,
+    ) -> Completed:
+        """Run a tool of the build machine in the sandbox's mount namespace, beside the image and not in it.
+
+        A string is for ``sh -ec``. When it has ended the partition nodes are made what the partition table says.
+
+        :param timeout: seconds, after which all its processes are ended.
+        :raises CommandError: an exit code that is not in ``ok_codes``, unless ``check`` is false; a timeout always.
+        :raises SandboxError: it could not be started.
+        """
+        variables = environment.outside(os.environ, self._environment, env or {})
+        return self._run(
+            "outside",
+            command,
+            {"environment": variables, "directory": _text(cwd), "settles": True},
+            timeout=timeout,
+            content=_bytes(input),
+            ok_codes=ok_codes if check else None,
+            hear=output or self._output,
+        )
+
+    def inside(
+        self,
+        command: Command,
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        user: str | None = None,
+        timeout: float | None = None,
+        input: bytes | str | None = None,
+        check: bool = True,
+        ok_codes: Sequence[int] = (0,),
+        output: Hear | None = None,
+    ) -> Completed:
+        """Run a command in the image: as its root directory, without the build machine's file system, and without
+        the capabilities named in :mod:`.capabilities`.
+
+        A string is for ``sh -ec``. Standard input is ``input``, else empty.
+
+        :param user: ``name``, ``uid``, ``name:group`` or ``uid:gid`` of the image.
+        :param timeout: seconds, after which all its processes are ended.
+        :raises CommandError: an exit code that is not in ``ok_codes``, unless ``check`` is false; a timeout always.
+        :raises SandboxError: it could not be started: no such command, directory or user.
+        """
+        variables = environment.inside(self._environment, env or {})
+        return self._run(
+            "inside",
+            command,
+            {"environment": variables, "directory": _text(cwd), "user": user},
+            timeout=timeout,
+            content=_bytes(input),
+            ok_codes=ok_codes if check else None,
+            hear=output or self._output,
+        )
+
+    def _run(
+        self,
+        operation: str,
+        command: Command,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float | None,
+        content: bytes | None,
+        ok_codes: Sequence[int] | None,
+        hear: Hear | None,
+    ) -> Completed:
+        argv = ["/bin/sh", "-ec", command] if isinstance(command, str) else [os.fspath(part) for part in command]
+        for part in (*argv, *(word for item in arguments["environment"].items() for word in item)):
+            if "\0" in part:
+                raise SandboxError(f"a command or variable cannot hold a NUL character: {part[:80]!r}")
+        started = time.monotonic()
+        code, chunks = self._connection.run(
+            operation, {"argv": argv, **arguments}, content=content, timeout=timeout, hear=hear
+        )
+        duration = time.monotonic() - started
+        completed = Completed(as_shown(command), -9 if code is None else code, duration, tuple(chunks))
+        if code is None:
+            raise CommandError(completed, timeout=timeout)
+        if ok_codes is not None and code not in ok_codes:
+            raise CommandError(completed)
+        return completed
+
+    # ---- mounting
+
+    def mount(
+        self,
+        node: str,
+        *,
+        path: str = layout.ROOT,
+        options: Sequence[str] = (),
+        wrapper: Callable[[str], str] = _as_it_is,
+    ) -> None:
+        """Mount a file system of the disk. The first one mounted is the image's root; a path below it is one of the
+        image, links included.
+
+        :param options: each becomes one ``-o`` of mount(8). XFS always gets ``nouuid``: the kernel refuses two file
+            systems of one UUID, and a copy of the build machine's own disk is a usual source.
+        :param wrapper: what ``command_wrapper`` makes of the command.
+        :raises SandboxError: mount(8) refused; its words.
+        :raises UnavailableError: the file system could not be checked at the end.
+        """
+        found = next((each for each in self.filesystems() if each.node == node), None)
+        kind = None if found is None else found.type
+        self._checks.require_checker(kind)
+        given = {part for option in options for part in option.split(",")}
+        words = [*options, *(["nouuid"] if kind == "xfs" and "nouuid" not in given else [])]
+        target = self.ask("prepare", path=path)
+        argv = ["mount", *(word for option in words for word in ("-o", option)), node, target]
+        try:
+            self.outside(wrapper(shlex.join(argv)))
+            self.ask("mounted", path=target)
+            self._mount_path = self._mount_path or target
+        except CommandError as error:
+            self.ask("not_mounted")
+            why = _DMESG.sub("", error.completed.output).strip() or None
+            hint = None if kind else f"blkid finds no file system on {node}: format it, or choose another partition"
+            raise SandboxError(
+                f"{node} ({kind or 'unknown'}) cannot be mounted on {path}", why=why, hint=hint
+            ) from error
+        except BaseException:
+            self.ask("not_mounted")
+            raise
+
+    def mount_manually(self, command: str, *, path: str) -> None:
+        """Run ``<command> <path>``, which mounts the image there; whatever it mounts is unmounted at the end.
+
+        :raises CommandError: the command failed.
+        :raises SandboxError: nothing is mounted afterwards.
+        """
+        self.outside(f"{command} {shlex.quote(path)}")
+        self._mount_path = self.ask("mounted_by_hand", path=path)
+
+    def lend(
+        self,
+        mounts: Sequence[tuple[str, str, str]] | None,
+        *,
+        resolv_conf: Literal["host", "image"] = "host",
+    ) -> None:
+        """Mount what commands in the image need, until it is unmounted.
+
+        :param mounts: None for a private ``/dev``, its own ``/proc`` and ``/run``, and a read-only ``/sys``; else
+            rows ``(type, source, target)``, taken literally; ``bind`` takes what is mounted below along.
+        :param resolv_conf: ``host`` binds a private copy of the build machine's name servers over the image's.
+        :raises SandboxError: a mount was refused.
+        """
+        rows = None if mounts is None else [list(row) for row in mounts]
+        self.ask("lend", rows=rows, host_resolv_conf=resolv_conf == "host")
+
+    def copy_files(self, paths: Sequence[str]) -> None:
+        """Lend files of the build machine at the same paths. At the unmount they are taken out, and the image's own
+        files are back: they are renamed, so bytes, type, mode and owner stay.
+
+        :raises SandboxError: a path is missing, or no regular file.
+        """
+        self.ask("copy_files", paths=list(paths))
+
+    # ---- files
+
+    def put(self, source: Path, target: str, *, mode: int | None = None, owner: str | None = None) -> None:
+        """Copy a file or a directory of the build machine into the image.
+
+        A file becomes ``target``, or keeps its name in a directory that is there or is meant by a final ``/``; a
+        directory's content is merged into ``target``. Missing parents are made (0755, root). Links of the image are
+        followed, in the image. A file is replaced at once, never half written. Hard links become files; times,
+        attributes and ACLs do not travel.
+
+        :param mode: of the file; default: the source's. A directory's files keep theirs.
+        :param owner: ``name``, ``name:group`` or numbers, as the image knows them; default: root.
+        :raises SandboxError: something cannot be read or written, or is neither file, directory nor link.
+        """
+        if source.is_dir():
+            if mode is not None:
+                raise SandboxError(f"{source} is a directory", why="a mode is for a single file")
+            with tempfile.TemporaryFile() as stream:
+                transfer.packed(source, stream)
+                self._transfer("put_directory", {"target": target, "owner": owner}, stdin=stream.fileno())
+            return
+        with transfer.opened(source) as file:
+            own = os.fstat(file.fileno()).st_mode & 0o7777
+            arguments = {"name": source.name, "mode": own if mode is None else mode, "owner": owner, "keep": False}
+            self._transfer("put_file", {"target": target, **arguments}, stdin=file.fileno())
+
+    def get(self, source: str, target: Path) -> None:
+        """Copy a file or a directory of the image to the build machine, by the rules of :meth:`put`.
+
+        Permission bits are kept but for set-uid, set-gid and sticky; the files are ours.
+
+        :raises SandboxError: something cannot be read or written, or is neither file, directory nor link.
+        """
+        with tempfile.TemporaryFile() as stream:
+            self._transfer("get", {"source": source}, stdout=stream.fileno())
+            stream.seek(0)
+            transfer.unpacked(stream, name=os.path.basename(source.rstrip("/")), target=target)
+
+    def write(self, target: str, data: bytes, *, mode: int | None = None, owner: str | None = None) -> None:
+        """Write a file of the image, at once, never half. Missing parents are made.
+
+        :param mode: default: that of the file that is there, else 0644.
+        :param owner: default: that of the file that is there, else root.
+        :raises SandboxError: it cannot be written, or is no regular file.
+        """
+        with tempfile.TemporaryFile() as stream:
+            stream.write(data)
+            stream.seek(0)
+            arguments = {"name": "", "mode": mode, "owner": owner, "keep": True}
+            self._transfer("put_file", {"target": target, **arguments}, stdin=stream.fileno())
+
+    def read(self, source: str) -> bytes:
+        """The bytes of a file of the image.
+
+        :raises SandboxError: it cannot be read, or is no regular file.
+        """
+        with tempfile.TemporaryFile() as stream:
+            self._transfer("read", {"source": source}, stdout=stream.fileno())
+            stream.seek(0)
+            return stream.read()
+
+    def _transfer(
+        self, task: str, arguments: Mapping[str, Any], *, stdin: int | None = None, stdout: int | None = None
+    ) -> None:
+        self._connection.run("files", {"task": task, **arguments}, stdin=stdin, stdout=stdout)
+
+    def remove(self, target: str) -> None:
+        """Remove a file of the image; it need not be there.
+
+        :raises SandboxError: it is a directory, or cannot be removed.
+        """
+        self._transfer("remove", {"target": target})
+
+    # ---- processes
+
+    def survivors(self) -> tuple[Process, ...]:
+        """Processes that have outlived their command."""
+        return tuple(Process(**found) for found in self.ask("survivors"))
+
+    def end(self, processes: Iterable[Process]) -> None:
+        """TERM, two seconds, KILL.
+
+        :raises SandboxError: one does not end.
+        """
+        self.ask("end", pids=[process.pid for process in processes])
+
+    # ---- the end
+
+    def unmount(self) -> Unmounted:
+        """Unmount the image strictly and check its file systems without writing to them.
+
+        :raises DirtyImageError: something held the image, or a file system is not clean: it must not be published.
+        """
+        survivors = self.survivors()
+        self.end(survivors)
+        self.ask("give_back")
+        self._checks.unmount()
+        self._mount_path = None
+        self._checks.wait_until_unused()
+        self.ask("flush")
+        return Unmounted(survivors, self._checks.file_systems())
+
+    def close(self) -> None:
+        """Let go of the disk, strictly: it is unbound when this returns.
+
+        :raises SandboxError: the image is still mounted, or the device is still in use.
+        """
+        self.ask("close")
+        try:
+            code = self._connection.wait(patience=_CLOSE_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise SandboxError("the sandbox did not end") from None
+        if code != 0:
+            raise SandboxError("the sandbox did not end well", why=f"its keeper ended with {code}")
+        self._closed = True
+        self._connection.let_go()
+
+    def abort(self) -> None:
+        """End everything at once and wait until the kernel has cleaned up; the disk is not fit for use then. Does
+        nothing after :meth:`close`.
+
+        :raises SandboxError: the disk is still in use after a while.
+        """
+        if self._closed:
+            return
+        self._closed = True
+        self._connection.let_go()
+        backing = self._connection.description["backing"]
+        name = self.device.removeprefix("/dev/")
+        if backing is not None and not loop.wait_until_free(name, backing, patience=_FREE_PATIENCE):
+            raise SandboxError(f"{self.device} is still bound to {backing}", why="something outside the sandbox has it")
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _bytes(content: bytes | str | None) -> bytes | None:
+    return content.encode() if isinstance(content, str) else content

@@ -1,0 +1,86 @@
+"""The Linux calls that Python 3.10 does not have, each raising :class:`OSError` with what was tried."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# include/uapi/linux/sched.h
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWPID = 0x20000000
+
+# include/uapi/linux/mount.h
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+# include/uapi/linux/prctl.h
+PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
+PR_SET_SECCOMP = 22
+PR_CAPBSET_DROP = 24
+
+_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def _text(value: str | None) -> bytes | None:
+    return None if value is None else os.fsencode(value)
+
+
+def mount(source: str | None, target: str, kind: str | None = None, *, flags: int = 0, data: str | None = None) -> None:
+    """mount(2)."""
+    result = _libc.mount(_text(source), _text(target), _text(kind), ctypes.c_ulong(flags), _text(data))
+    _checked(result, f"mount {kind or 'bind'} {source or ''} on {target}")
+
+
+def bind(source: str, target: str, *, recursive: bool = False) -> None:
+    """A bind mount; recursive takes what is mounted below the source along."""
+    mount(source, target, flags=MS_BIND | (MS_REC if recursive else 0))
+
+
+def umount(target: str, *, lazily: bool = False) -> None:
+    """umount2(2), never through a symbolic link."""
+    flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazily else 0)
+    _checked(_libc.umount2(_text(target), flags), f"umount {target}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _checked(_libc.unshare(flags), "unshare")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """pivot_root(2), which no C library wraps."""
+    machine = os.uname().machine
+    if machine not in _PIVOT_ROOT:
+        raise OSError(f"pivot_root: unknown machine {machine}")
+    _checked(_libc.syscall(_PIVOT_ROOT[machine], _text(new), _text(old)), f"pivot_root {new}")
+
+
+def prctl(option: int, argument: int | bytes, second: object = 0) -> None:
+    """prctl(2)."""
+    value = argument if isinstance(argument, bytes) else ctypes.c_ulong(argument)
+    _checked(_libc.prctl(option, value, second, 0, 0), f"prctl {option}")
+
+
+def syncfs(descriptor: int) -> None:
+    """syncfs(2): unlike sync(2) it reports write errors (since Linux 5.8)."""
+    _checked(_libc.syncfs(descriptor), "syncfs")
