@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import select
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -58,3 +60,15 @@ def sparse_disk(path: Path, *, size: int = 24 * MIB) -> Path:
         file.write(b"odd")
         file.truncate(size)
     return path
+
+
+def wait_for_end(pid: int) -> None:
+    """Until the process is gone or a zombie."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([fd], [], [], 30)[0], f"process {pid} lives on"
+    finally:
+        os.close(fd)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import signal
 import subprocess
 import sys
@@ -13,22 +11,12 @@ import pytest
 
 from pytest_azchroot.disk import child
 
+from .conftest import wait_for_end
+
 PARENT = """
 from pytest_azchroot.disk import child
 child.run(["sh", "-c", "echo $$; exec sleep 1000"], hear=lambda piece: print(piece.decode(), end="", flush=True))
 """
-
-
-def wait_for_end(pid: int) -> None:
-    """Until the process is gone or a zombie; pytest's own timeout or CI's ends a wait for ever."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        assert select.select([fd], [], [], 30)[0], f"process {pid} lives on"
-    finally:
-        os.close(fd)
 
 
 def test_output_errors_and_code_are_kept_apart() -> None:
