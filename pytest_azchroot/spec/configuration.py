@@ -67,7 +67,7 @@ class Configuration:
         known = dataclasses.replace(self, scope=dataclasses.replace(self.scope, vm=vm))
         faults: list[Fault] = []
         filling = known._filling(faults)
-        values = as_document(self.spec.model_dump(exclude_unset=True), (), {})
+        values = as_document(self.spec.model_dump(exclude_unset=True, warnings=False), (), {})
         for place in self.pending:
             *around, last = place
             holder = values
@@ -82,7 +82,7 @@ class Configuration:
         :raises ConfigError: it is not valid.
         """
         faults: list[Fault] = []
-        values = as_document(spec.model_dump(exclude_unset=True), (), self.pending)
+        values = as_document(spec.model_dump(exclude_unset=True, warnings=False), (), self.pending)
         return self._checked(values, self._filling(faults), faults, self.pending)
 
     def _filling(self, faults: list[Fault]) -> Filling:

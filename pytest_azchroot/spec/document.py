@@ -68,7 +68,11 @@ def _resolve(tag: str, pattern: str, first: str) -> None:
 
 _resolve("bool", r"(?i:true|false|yes|no|on|off)", "tTfFyYnNoO")
 _resolve("int", r"[-+]?(?:0|[1-9][0-9_]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789")
-_resolve("float", r"[-+]?(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?i:inf|nan)", "-+.0123456789")
+_resolve(
+    "float",
+    r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+|[-+]?\.(?i:inf|nan)",
+    "-+.0123456789",
+)
 _resolve("null", r"~|null|Null|NULL|", "~nN\0")
 _resolve("merge", r"<<", "<")
 _Loader.yaml_implicit_resolvers[""] = [(_TAG + "null", re.compile(r"\Z"))]

@@ -122,7 +122,11 @@ def _read(path: Path) -> Document:
     except OSError as error:
         raise ConfigError([Problem(path, None, "", f"cannot be read: {error.strerror}")]) from error
     document = parse(content)
-    if document.value is None and not document.complaints:
+    if document.value is None and document.complaints:
+        raise ConfigError(
+            Problem(path, each.line, field_name(each.place), each.message, each.hint) for each in document.complaints
+        )
+    if document.value is None:
         raise ConfigError([Problem(path, None, "", "is empty", "at least source: and output: for the cloud local")])
     if document.value is not None and not isinstance(document.value, dict):
         message = f"a mapping of options is meant, not {described(document.value)}"

@@ -56,7 +56,7 @@ _MEANT = {
 _LIMITS = {
     "greater_than_equal": "must be {ge} or more, and is {value}",
     "less_than_equal": "must be {le} or less, and is {value}",
-    "greater_than": "must be more than {gt}, and is {value}",
+    "greater_than": "must be more than {gt:g}, and is {value}",
     "finite_number": "must be a number that ends, and is {value}",
 }
 
