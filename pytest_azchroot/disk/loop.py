@@ -197,9 +197,10 @@ def release(device: BlockDevice, *, opener: Opener, patience: float = 10.0) -> N
 def bound_to(name: str) -> str | None:
     """The file that a loop device is bound to, None if it is free or there is no such device."""
     try:
-        return Path(f"/sys/block/{name}/loop/backing_file").read_text(encoding="utf-8").rstrip("\n")
+        shown = Path(f"/sys/block/{name}/loop/backing_file").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return None
+    return shown.removesuffix("\n").removesuffix(" (deleted)")
 
 
 def wait_until_free(name: str, backing: str, *, patience: float = 15.0) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from pytest_azchroot.errors import SandboxError
+from pytest_azchroot.errors import DiskError, SandboxError
 
 from . import environment, faults, wire
 from .pump import Pump
@@ -38,10 +38,9 @@ class Connection:
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in let_go
         self._channel, theirs = wire.pair()
         caller = os.pidfd_open(os.getpid())
-        # not as an argument: commands in the image can read the command line of their PID 1
-        self._channel.send({"path": path, "hostname": hostname})
         arguments = [_PACKAGES, str(theirs.fileno()), str(caller)]
         try:
+            self._send_disk(path, hostname)
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, *arguments],
                 pass_fds=(theirs.fileno(), caller),
@@ -61,6 +60,21 @@ class Connection:
         except BaseException:
             self.let_go()
             raise
+
+    def _send_disk(self, path: str, hostname: str) -> None:
+        """The first message. It is not an argument: commands in the image can read the command line of their PID 1.
+
+        The disk is opened here, because a file without a name is called ``/proc/PID/fd/N``, which means nothing in
+        the sandbox's own ``/proc``.
+        """
+        try:
+            disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise DiskError(f"the disk {path} cannot be opened", why=error.strerror) from error
+        try:
+            self._channel.send({"hostname": hostname}, [disk])
+        finally:
+            os.close(disk)
 
     # ---- requests
 
@@ -180,8 +194,13 @@ class Connection:
 
     @property
     def keeper(self) -> int:
-        """Its PID."""
+        """The keeper's PID."""
         return self._keeper.pid
+
+    @property
+    def holder(self) -> int:
+        """The holder's PID, as this process sees it."""
+        return int(Path(f"/proc/{self.keeper}/task/{self.keeper}/children").read_text(encoding="ascii"))
 
 
 @contextlib.contextmanager

@@ -6,22 +6,19 @@ import contextlib
 import fcntl
 import os
 import stat
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_azchroot.disk import loop
+from pytest_azchroot.disk import blkpg, loop
 from pytest_azchroot.disk.probe import FileSystem, probe
-from pytest_azchroot.errors import DiskError, SandboxError, UnavailableError
+from pytest_azchroot.errors import DiskError
 
 from . import layout, syscalls
 
 _MEMORY_NODES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
 """Minor numbers of major 1 (Documentation/admin-guide/devices.txt)."""
 _BLKFLSBUF = 0x1261  # include/uapi/linux/fs.h
-_SECTOR = 512
 _LINK_CHARACTERS = frozenset("#+-.:=@_/")
-_TOOL_TIMEOUT = 60.0
 
 
 def make_private_dev() -> None:
@@ -99,12 +96,12 @@ class DiskNodes:
 
     def _size(self, node: str) -> int:
         name = os.path.basename(node)
-        return int(Path(f"/sys/class/block/{name}/size").read_text(encoding="ascii")) * _SECTOR
+        return int(Path(f"/sys/class/block/{name}/size").read_text(encoding="ascii")) * blkpg.SECTOR
 
     def settle(self) -> None:
         """Make the partitions and their nodes what the partition table says; after each tool that may have written
         one. What is unchanged and in use stays as it is."""
-        # the node of the disk must be there before partx looks for it
+        # the node of the disk must be there before blkid looks for it
         self._publish({**self._nodes, self.device.name: self.device.number})
         self._update_partitions()
         partitions = {name: device for name, (_, device) in self._partitions().items()}
@@ -112,34 +109,12 @@ class DiskNodes:
         self._link()
 
     def _update_partitions(self) -> None:
-        # BLKPG by partx, for kernels without partition parsers; where the kernel has them, the two agree
-        try:
-            done = subprocess.run(
-                ["partx", "--update", self.device.path],
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                check=False,
-                timeout=_TOOL_TIMEOUT,
-            )
-        except FileNotFoundError:
-            raise UnavailableError("partx is not installed", hint="apt-get install util-linux") from None
-        if done.returncode == 0:
-            return
-        if self._has_table():
-            why = done.stderr.decode(errors="replace").strip()
-            raise SandboxError(f"the partitions of {self.device.path} cannot be brought up to date", why=why)
-        for number in sorted(number for number, _ in self._partitions().values()):
-            # a table that is gone: partx finds nothing to update, and would leave the old partitions
-            subprocess.run(
-                ["delpart", self.device.path, str(number)],
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                check=False,
-                timeout=_TOOL_TIMEOUT,
-            )
-
-    def _has_table(self) -> bool:
-        return probe(self.device.path, number=0, size=0).pttype is not None
+        blkpg.update(
+            self.device.path,
+            self.device.descriptor,
+            known=blkpg.known_to_kernel(Path(self._sysfs)),
+            has_table=probe(self.device.path, number=0, size=0).pttype is not None,
+        )
 
     def _partitions(self) -> dict[str, tuple[int, int]]:
         """Name → partition number and device number, from sysfs."""

@@ -63,7 +63,9 @@ class Holder:
     def description(self) -> Message:
         """What the caller is told at the start."""
         backing = self._disk.device.backing
-        return {"device": self._disk.device.path, "backing": None if backing is None else str(backing.resolve())}
+        # a file without a name is shown as one that was deleted; loop.bound_to leaves that out too
+        name = None if backing is None else os.fspath(backing.resolve()).removesuffix(" (deleted)")
+        return {"device": self._disk.device.path, "backing": name}
 
     # ---- requests: each name is one of the protocol
 
@@ -227,13 +229,13 @@ def main(channel: wire.Channel, keeper: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     try:
-        options, _ = channel.receive()
+        options, (disk,) = channel.receive()
         # only now: the keeper must not hold the mount namespace
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
         except OSError as error:
             raise namespaces.denied("mount, IPC and UTS", error) from error
-        holder = Holder(channel, path=options["path"], hostname=options["hostname"])
+        holder = Holder(channel, path=f"/proc/self/fd/{disk}", hostname=options["hostname"])
     except Exception as error:
         channel.send({"id": 0, "error": faults.encode(error)})
         os._exit(_NOT_STARTED)

@@ -106,7 +106,10 @@ class Image:
         raise SandboxError(f"nothing is mounted at {point}", why="the mount command ended without an error")
 
     def _ours(self) -> list[Mount]:
-        return [mount for mount in mounts.current() if mount.id not in self._baseline]
+        seen = mounts.current()
+        # the kernel gives the number of a mount that has gone to the next one
+        self._baseline &= {mount.id for mount in seen}
+        return [mount for mount in seen if mount.id not in self._baseline]
 
     def require_unmounted(self) -> None:
         """:raises SandboxError: something is still mounted."""

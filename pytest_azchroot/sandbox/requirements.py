@@ -13,7 +13,7 @@ from pytest_azchroot.disk.loop import CONTROL
 
 from . import capabilities, environment
 
-_TOOLS = {"partx": "util-linux", "delpart": "util-linux", "blkid": "util-linux", "mount": "mount", "sh": "dash"}
+_TOOLS = {"partx": "util-linux", "blkid": "util-linux", "mount": "mount", "sh": "dash"}
 """Tool → the Debian package that has it."""
 
 # in a process of its own: what is unshared cannot be shared again

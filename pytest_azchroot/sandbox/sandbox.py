@@ -87,6 +87,11 @@ class Sandbox:
         """A request to the holder, for the modules of this package."""
         return self._connection.ask(operation, **arguments)
 
+    @property
+    def holder(self) -> int:
+        """The PID of the holder on this machine: ``nsenter -t`` enters its namespaces."""
+        return self._connection.holder
+
     # ---- the disk
 
     def partition(self, number: int) -> str:
