@@ -40,3 +40,7 @@ class DirtyImageError(SandboxError):
 
 class PublishError(AzchrootError):
     """The disk is good but the artifact could not be made of it."""
+
+
+class AzchrootWarning(UserWarning):
+    """Something that does not fail a build but that its author should know."""

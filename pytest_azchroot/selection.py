@@ -49,17 +49,20 @@ def test_names(source: str) -> list[str]:
         return []
     if _opts_out(tree.body):
         return []
-    names = [node.name for node in tree.body if _is_test(node)]
+    names = [*_functions(tree.body)]
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name.startswith("Test") and not _opts_out(node.body):
-            names += [f"{node.name}::{member.name}" for member in node.body if _is_test(member)]
+            names += [f"{node.name}::{name}" for name in _functions(node.body)]
     return names
 
 
-def _is_test(node: ast.stmt) -> bool:
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test"):
-        return False
-    return not any("fixture" in ast.unparse(decorator) for decorator in node.decorator_list)
+def _functions(body: list[ast.stmt]) -> Iterator[str]:
+    """Names of the test functions among some statements; a fixture may be named like one."""
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or not node.name.startswith("test"):
+            continue
+        if not any("fixture" in ast.unparse(decorator) for decorator in node.decorator_list):
+            yield node.name
 
 
 def _opts_out(body: list[ast.stmt]) -> bool:

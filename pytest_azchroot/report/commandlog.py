@@ -24,6 +24,8 @@ class CommandLog:
         self.masker = Masker(())
         self._show = show
         self._live = live
+        if live:  # else `log_cli = true` alone would show nothing: the root logger's level is WARNING
+            logger.setLevel(logging.INFO)
         self._pending: dict[str, bytes] = {}
         self._kept: list[str] = []
         self._size = 0

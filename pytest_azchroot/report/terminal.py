@@ -26,9 +26,7 @@ def header(images: Sequence[str], clouds: Iterable[tuple[str, str]], switched_of
     elif len(switched_off) == len(images):
         publishing = f"publishing off ({who})"
     else:
-        publishing = (
-            f"publishing on but for {count(len(switched_off), 'image')} ({some(list(dict.fromkeys(switched_off)))})"
-        )
+        publishing = f"publishing on but for {count(len(switched_off), 'image')} ({who})"
     return f"azchroot: {count(len(images), 'image')} ({some(images, 8)}), cloud {where}, {publishing}"
 
 
@@ -39,11 +37,8 @@ def summary(results: Iterable[ImageResult], start: Path) -> list[tuple[str, bool
 
 def _line(result: ImageResult, start: Path) -> str:
     times = ", ".join(f"{name} {seconds(spent)}" for name, spent in result.stages.items() if spent >= 0.05)
-    text = (
-        f"published  {', '.join(_place(a, start) for a in result.artifacts)}"
-        if result.published
-        else str(result.verdict)
-    )
+    places = ", ".join(_place(artifact, start) for artifact in result.artifacts)
+    text = f"published  {places}" if result.published else str(result.verdict)
     return f"{text}  [{times}]" if times else text
 
 

@@ -1,0 +1,271 @@
+"""The way of one image: disk created, attached, mounted, changed by its steps, closed, published.
+
+One :class:`Build` owns every lifetime of an image. Its stages only go forward; what they acquire is released in
+reverse by one ExitStack, whatever happens. There are two ways out. The strict one (:meth:`Build.unmount`,
+:meth:`Build.detach`) raises where anything is left or unclean, and only after it the image counts as closed. The
+lenient one (:meth:`Build.close`) just releases, for builds that have failed or were interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pytest_azchroot.clouds import Artifact, Cloud, Disk, Order
+from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
+from pytest_azchroot.gate import Ledger, some
+from pytest_azchroot.image import Image
+from pytest_azchroot.report.timeline import Timeline
+from pytest_azchroot.sandbox import Chroot, Completed, FileSystem, Sandbox
+
+MOUNT_PATH = "/run/azchroot/root"
+"""Where an image is mounted unless it says otherwise. Each build has a mount namespace of its own: no collision."""
+
+ROOT_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "erofs", "squashfs"})
+"""File systems that can hold a Linux root."""
+
+Output = Callable[[str, bytes], None]
+"""Takes ``stdout`` or ``stderr`` and what a command has just written to it."""
+
+
+@dataclass(frozen=True)
+class AttachedDisk:
+    """The image's disk on this machine: the value of the fixture ``disk``."""
+
+    id: str
+    """A path or a resource id, as the cloud names it."""
+    size: int
+    """Bytes."""
+    source: str
+    """Where its bytes came from."""
+    device: str
+    """Its block device, for commands that :meth:`run` runs."""
+    partition: Callable[[int], str]
+    """The node of a partition by number; 0 is the disk itself. Raises SandboxError where there is none."""
+    run: Callable[..., Completed]
+    """Runs a tool of the build machine that sees the disk's nodes: ``disk.run("mkfs.ext4", disk.partition(1))``."""
+
+
+class Build:
+    """One image on its way.
+
+    :param image: what to build; its disk, device and artifacts are filled in on the way.
+    :param cloud: where its disk lives.
+    :param order: what it asks of the cloud.
+    :param ledger: what is known of its tests; the build notes disks, closing and trouble there.
+    :param timeline: times the stages.
+    :param output: hears what commands write, as they write it.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        cloud: Cloud,
+        *,
+        order: Order,
+        ledger: Ledger,
+        timeline: Timeline,
+        output: Output | None = None,
+    ) -> None:
+        self.image = image
+        self.cloud = cloud
+        self.order = order
+        self.ledger = ledger
+        self.timeline = timeline
+        self.sandbox: Sandbox | None = None
+        self.chroot: Chroot | None = None
+        self.guard: Callable[[], None] | None = None
+        """Called before each use of ``chroot``: raises where it is not allowed."""
+        self.command_timeout: float | None = None
+        """Seconds that a command may take; image.yaml's ``command_timeout`` goes before it."""
+        self.interrupted = False
+        """The user wants to leave: do not wait, do not check, let the kernel clean."""
+        self._output = output
+        self._stack = ExitStack()
+        self._attached = ExitStack()
+        self._closed = False
+
+    # -- the way in
+
+    def create(self) -> Disk:
+        """Make the disk, once. A build whose disk has been deleted again starts from its source."""
+        if self.image.disk is None or self._closed:
+            self._closed = False
+            with self.timeline.stage("create"):
+                self.image.disk = self._stack.enter_context(self.cloud.create(self.order))
+            self.ledger.disks += 1
+        return self.image.disk
+
+    def attach(self) -> AttachedDisk:
+        """Attach the disk and start the sandbox that holds it."""
+        disk = self.create()
+        self._attached = self._stack.enter_context(ExitStack())
+        with self.timeline.stage("attach"):
+            attachment = self._attached.enter_context(self.cloud.attach(self.order, disk))
+            self.sandbox = sandbox = self._attached.enter_context(
+                Sandbox.start(
+                    attachment.path,
+                    hostname=self.image.name,
+                    output=self._output,
+                    environment={"AZCHROOT_IMAGE": self.image.name},
+                )
+            )
+        self.image.device = sandbox.device
+        return AttachedDisk(
+            id=disk.id,
+            size=disk.size,
+            source=disk.source,
+            device=sandbox.device,
+            partition=sandbox.partition,
+            run=_argv_or_string(partial(sandbox.outside, env=self.environment)),
+        )
+
+    def mount(self) -> Chroot:
+        """Run the commands around mounting, mount the image and lend it what commands in it need."""
+        sandbox, spec = self._sandbox(), self.image.spec
+        path = self.image.mount_path = self._render(spec.mount_path) if spec.mount_path else MOUNT_PATH
+        self._run_outside("pre_mount_commands", spec.pre_mount_commands)
+        with self.timeline.stage("mount"):
+            if spec.manual_mount_command:
+                sandbox.mount_manually(self._wrap(self._render(spec.manual_mount_command)), path=path)
+            else:
+                sandbox.mount(self._root_node(), path=path, options=spec.mount_options, wrapper=self._wrap)
+        self._run_outside("post_mount_commands", spec.post_mount_commands)
+        with self.timeline.stage("mount"):
+            sandbox.lend(spec.chroot_mounts, resolv_conf="image" if spec.resolv_conf == "image" else "host")
+            sandbox.copy_files(spec.copy_files)
+        self.chroot = Chroot(
+            sandbox,
+            directory=self.image.path,
+            environment=self.environment,
+            timeout=spec.command_timeout or self.command_timeout,
+            guard=self.guard,
+        )
+        return self.chroot
+
+    # -- the strict way out
+
+    def unmount(self) -> None:
+        """Unmount strictly and check the file systems; afterwards the bits of the image are final.
+
+        :raises DirtyImageError: something holds the image, or a file system is not clean.
+        """
+        if self.chroot is None or self.sandbox is None:
+            return
+        self.chroot = None
+        if self.interrupted:
+            return
+        with self._noting_trouble(), self.timeline.stage("close"):
+            if self.ledger.failed_step is None:
+                self._run_outside("pre_unmount_commands", self.image.spec.pre_unmount_commands)
+            self.sandbox.unmount()
+
+    def detach(self) -> None:
+        """Let go of the disk: strictly if the image was unmounted so, else as the kernel does.
+
+        :raises DirtyImageError: something on this machine still holds the disk.
+        """
+        if self.sandbox is None:
+            return
+        sandbox, self.sandbox = self.sandbox, None
+        with self._noting_trouble(), self.timeline.stage("close"), self._attached:
+            if self.ledger.trouble is None and not self.interrupted and self.ledger.disks:
+                sandbox.close()
+                self.ledger.closed = True
+
+    def publish(self) -> tuple[Artifact, ...]:
+        """Turn the closed disk into artifacts, once however often it is asked.
+
+        :raises PublishError: an artifact could not be made.
+        """
+        if not self.image.artifacts:
+            if self.image.disk is None or not self.ledger.closed:
+                raise DirtyImageError(f"{self.image.name} was not closed, so it cannot be published")
+            with self.timeline.stage("publish"):
+                self.image.artifacts = tuple(self.cloud.publish(self.order, self.image.disk))
+        return self.image.artifacts
+
+    # -- the lenient way out
+
+    def interrupt(self) -> None:
+        """From now on leave quickly: nothing will be published."""
+        self.interrupted = True
+
+    def close(self) -> None:
+        """Release all that is still held, in reverse. The disk is deleted unless it became an artifact."""
+        self.chroot = self.sandbox = None
+        self._closed = True
+        self._stack.close()
+
+    # -- helpers
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What scripts and commands see of the build."""
+        values = {
+            "AZCHROOT_IMAGE": self.image.name,
+            "AZCHROOT_DEVICE": self.image.device,
+            "AZCHROOT_MOUNT_PATH": self.image.mount_path,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+    @contextmanager
+    def _noting_trouble(self) -> Any:
+        try:
+            yield
+        except AzchrootError as error:
+            self.ledger.trouble = self.ledger.trouble or f"the image did not close: {error.what}"
+            raise
+
+    def _sandbox(self) -> Sandbox:
+        if self.sandbox is None:
+            raise SandboxError(
+                f"the disk of {self.image.name} is not attached", hint="ask for the fixture `disk` first"
+            )
+        return self.sandbox
+
+    def _run_outside(self, option: str, commands: tuple[str, ...]) -> None:
+        """Run commands of image.yaml on the build machine, each rendered and wrapped."""
+        for template in commands:
+            command = self._render(template)
+            with self.timeline.stage(option, detail=f"{option}: {command.splitlines()[0] if command else ''}"):
+                self._sandbox().outside(self._wrap(command), env=self.environment)
+
+    def _render(self, template: str) -> str:
+        sandbox = self._sandbox()
+        return self.image.configuration.render(
+            template, device=sandbox.device, partition=sandbox.partition, mount_path=self.image.mount_path
+        )
+
+    def _wrap(self, command: str) -> str:
+        return self.image.configuration.render(self.image.spec.command_wrapper, command=command)
+
+    def _root_node(self) -> str:
+        """The partition to mount: the one that image.yaml names, else the only one that can hold a root."""
+        number = self.image.spec.mount_partition
+        if number is not None:
+            return self._sandbox().partition(number)
+        candidates = [each for each in self._sandbox().filesystems() if each.type in ROOT_TYPES]
+        if len(candidates) == 1:
+            return candidates[0].node
+        raise SandboxError(
+            "which partition holds the root is not clear",
+            why=f"{_listed(candidates)} could" if candidates else "no partition holds a Linux file system",
+            hint="name it in image.yaml: `mount_partition: 2` (0 is the whole disk)",
+        )
+
+
+def _listed(filesystems: list[FileSystem]) -> str:
+    return some([f"{each.number} ({each.type}{', ' + each.label if each.label else ''})" for each in filesystems], 8)
+
+
+def _argv_or_string(run: Callable[..., Completed]) -> Callable[..., Completed]:
+    """One string is a shell command; several arguments, or a list, are an argv."""
+
+    def call(*command: Any, **options: Any) -> Completed:
+        return run(command[0] if len(command) == 1 else list(command), **options)
+
+    return call

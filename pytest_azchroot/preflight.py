@@ -1,0 +1,42 @@
+"""What can be known before anything is made: asked for all selected images, before the first item."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import pytest
+
+from pytest_azchroot.collector import PublishItem, directory_of
+from pytest_azchroot.gate import some
+from pytest_azchroot.sandbox import requirements
+from pytest_azchroot.suite import Suite, Suites
+
+
+def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[str]:
+    """Everything that would fail later, a sentence each; nothing where no image is selected."""
+    selected = [suite for suite in suites if any(directory_of(item) is suite.directory for item in items)]
+    if not selected:
+        return []
+    return [
+        *requirements(),
+        *_unknown_variables(suites),
+        *(f"{suite.image.name}: {problem}" for suite in selected for problem in _problems(suite, items)),
+    ]
+
+
+def _problems(suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
+    yield from suite.build.cloud.preflight(suite.build.order)
+    if suite.policy.require_publish and not any(
+        isinstance(item, PublishItem) and item.suite is suite for item in items
+    ):
+        yield "--azchroot-require-publish is set, but its publish item is not selected"
+
+
+def _unknown_variables(suites: Suites) -> Iterator[str]:
+    """A variable may belong to one image of several, so that only here it can be called unknown."""
+    declared = {name for suite in suites for name in suite.image.variables}
+    for assignment in suites.settings.variables:
+        name = assignment.partition("=")[0]
+        if name not in declared:
+            known = some(sorted(declared), 12) if declared else "none"
+            yield f"--azchroot-var {name}: no selected image declares a variable of this name (declared: {known})"
