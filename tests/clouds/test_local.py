@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -336,26 +338,27 @@ with cloud.create(order) as disk:
 """
 
 
-def build(asked: Order, stop: str, path: str | None = None) -> subprocess.Popen[bytes]:
-    """A build in another process that has come to ``stop``."""
+@contextmanager
+def build(asked: Order, stop: str, path: str | None = None) -> Iterator[None]:
+    """A build in another process that has come to ``stop``, and is killed on exit."""
     environment = {**os.environ, **({"PATH": path} if path else {})}
     command = [sys.executable, "-c", BUILD, str(asked.directory / "image.yaml"), stop]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     assert process.stdout is not None
-    with process.stdout:
-        assert process.stdout.readline() == b"ready\n"
-    return process
-
-
-def killed(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        with process.stdout:
+            assert process.stdout.readline() == b"ready\n"
+        yield
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
 
 
 @pytest.mark.parametrize("stop", ["create", "publish"])
 @pytest.mark.parametrize("output", ["[a.vhd, b.raw]", "[a.raw, b.qcow2]", "a.vhdx"])
 def test_kill_9_while_copying_or_converting_leaves_nothing(image: Path, stop: str, output: str) -> None:
-    killed(build(plain(image, output), stop))
+    with build(plain(image, output), stop):
+        assert names(image) == []
     assert names(image) == []
 
 
@@ -367,10 +370,9 @@ def test_kill_9_while_qemu_runs_leaves_neither_file_nor_process(image: Path, tmp
     with tool.open("a") as file:
         file.write("echo '(99.00/100%)'\nexec sleep 1000\n")
     tool.chmod(0o755)
-    process = build(plain(image, "a.qcow2"), "publish", f"{tool.parent}:{os.environ['PATH']}")
-    pid = int((tmp_path / "pid").read_text())
-    assert Path(f"/proc/{pid}").exists()
-    killed(process)
+    with build(plain(image, "a.qcow2"), "publish", f"{tool.parent}:{os.environ['PATH']}"):
+        pid = int((tmp_path / "pid").read_text())
+        assert Path(f"/proc/{pid}").exists()
     wait_for_end(pid)
     assert names(image) == []
 
@@ -379,12 +381,14 @@ def test_kill_9_at_any_moment_of_publishing_leaves_whole_files_only(image: Path)
     asked = plain(image, "[a.vhd, b.raw]")
     base = (image / "../base.raw").read_bytes()
     for _ in range(6):
-        killed(build(asked, "random"))
+        with build(asked, "random"):
+            pass
         for name in names(image):
             assert (image / name).read_bytes()[:SIZE] == base, name
             assert (image / name).stat().st_size == SIZE + (512 if name.endswith(".vhd") else 0), name
 
 
 def test_what_was_published_stays_after_kill_9(image: Path) -> None:
-    killed(build(plain(image), "published"))
+    with build(plain(image), "published"):
+        pass
     assert names(image) == ["a.vhd"]

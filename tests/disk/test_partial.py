@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +33,17 @@ def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def holder(directory: Path, kind: str) -> tuple[subprocess.Popen[bytes], Path]:
-    """Another process that holds an unfinished ``disk.vhd``, and where it can be opened."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, directory, kind], stdout=subprocess.PIPE)
+@contextmanager
+def holder(directory: Path, kind: str) -> Iterator[Path]:
+    """Another process that holds an unfinished ``disk.vhd``, which can be opened there; killed on exit."""
+    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(directory), kind], stdout=subprocess.PIPE)
     assert process.stdout is not None
-    with process.stdout:
-        return process, Path(process.stdout.readline().decode().strip())
-
-
-def killed(process: subprocess.Popen[bytes]) -> None:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        with process.stdout:
+            yield Path(process.stdout.readline().decode().strip())
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
 
 
 def test_an_unfinished_file_has_no_name(tmp_path: Path) -> None:
@@ -138,15 +140,14 @@ def test_another_file_is_not_withdrawn(tmp_path: Path) -> None:
 
 
 def test_kill_9_leaves_nothing_of_an_unnamed_file(tmp_path: Path) -> None:
-    process, path = holder(tmp_path, "unnamed")
-    assert path.read_bytes() == b"half"
-    killed(process)
+    with holder(tmp_path, "unnamed") as path:
+        assert path.read_bytes() == b"half"
     assert names(tmp_path) == []
 
 
 def test_what_kill_9_leaves_of_a_named_file_is_removed_by_the_next(tmp_path: Path) -> None:
-    process, _ = holder(tmp_path, "named")
-    killed(process)
+    with holder(tmp_path, "named"):
+        pass
     (left,) = names(tmp_path)
     assert left.startswith(".disk.vhd.")
     assert left.endswith(".partial")
@@ -155,12 +156,9 @@ def test_what_kill_9_leaves_of_a_named_file_is_removed_by_the_next(tmp_path: Pat
 
 
 def test_a_living_builds_file_is_not_removed(tmp_path: Path) -> None:
-    process, _ = holder(tmp_path, "named")
-    try:
+    with holder(tmp_path, "named"):
         assert remove_stale(tmp_path, "disk.vhd") == []
         assert len(names(tmp_path)) == 1
-    finally:
-        killed(process)
 
 
 @pytest.mark.parametrize("name", [".b.0123456789abcdef.partial", ".a.b.partial", "a.0123456789abcdef.partial"])
