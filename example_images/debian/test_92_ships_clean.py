@@ -44,8 +44,9 @@ def test_machine_has_no_identity_yet(host):
     assert not host.file("/var/lib/systemd/random-seed").exists
 
 
-def test_name_is_its_own(host):
-    name = host.file("/etc/hostname").content_string.strip()
+def test_name_is_not_the_build_machines(host, image):
+    name = image.variables["hostname"]
+    assert host.file("/etc/hostname").content_string == f"{name}\n"
     assert name in host.file("/etc/hosts").content_string.split()
 
 
