@@ -13,7 +13,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,14 @@ CONTROL = "/dev/loop-control"
 
 # include/uapi/linux/loop.h
 _LOOP_CLR_FD = 0x4C01
+_LOOP_GET_STATUS64 = 0x4C05
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CTL_GET_FREE = 0x4C82
 _LO_READ_ONLY = 1
 _LO_AUTOCLEAR = 4
 _LO_PARTSCAN = 8
 _CONFIG_SIZE = 304  # struct loop_config: fd, block size, struct loop_info64, 8 reserved words
+_STATUS_SIZE = 232  # struct loop_info64
 _FLAGS_AT = 8 + 52
 
 _RELEASE_POLL = 0.005
@@ -201,6 +203,27 @@ def bound_to(name: str) -> str | None:
     except OSError:
         return None
     return shown.removesuffix("\n").removesuffix(" (deleted)")
+
+
+def over_files_on(devices: Collection[int]) -> list[str]:
+    """Loop devices whose files are on these devices (``st_dev``): ``/dev/loop4 (/swapfile)``."""
+    found = []
+    for entry in sorted(Path("/sys/block").glob("loop*/loop")):
+        name = entry.parts[3]
+        try:
+            descriptor = os.open(f"/dev/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # no node here, or released just now
+            continue
+        try:
+            status = bytearray(_STATUS_SIZE)
+            fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, status)
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+        if struct.unpack_from("=Q", status)[0] in devices:  # lo_device
+            found.append(f"/dev/{name} ({bound_to(name)})")
+    return found
 
 
 def wait_until_free(name: str, backing: str, *, patience: float = 15.0) -> bool:

@@ -6,13 +6,15 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from pytest_azchroot.disk import loop
+
 from . import mounts
 
 _LINKS = ("cwd", "root", "exe")
 
 
 def users(devices: Collection[int], *, proc: str = "/proc") -> list[str]:
-    """Processes of this machine that hold something on these devices (``st_dev``), a line each.
+    """Processes, loop devices and swap of this machine that hold something on these devices (``st_dev``), a line each.
 
     Read in the caller's PID namespace, so it sees those of the sandbox and those outside that reached in.
     """
@@ -21,7 +23,8 @@ def users(devices: Collection[int], *, proc: str = "/proc") -> list[str]:
         holds = [what for what in _held(f"{proc}/{entry}", devices) if what]
         if holds:
             found.append(f"{entry} ({_command(f'{proc}/{entry}')}) holds {', '.join(holds[:5])}")
-    return [*found, *_swaps(devices)]
+    loops = [f"loop device {each}" for each in loop.over_files_on(devices)]
+    return [*found, *loops, *_swaps(devices)]
 
 
 def _held(process: str, devices: Collection[int]) -> Iterator[str]:

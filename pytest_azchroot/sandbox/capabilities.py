@@ -7,6 +7,9 @@ NET_BIND_SERVICE, NET_RAW, LINUX_IMMUTABLE, IPC_LOCK, SYS_NICE, SYS_RESOURCE, AU
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
+
 from . import syscalls
 
 # numbers: include/uapi/linux/capability.h
@@ -42,6 +45,34 @@ NEEDED: dict[str, tuple[int, str]] = {
     "MKNOD": (27, "to make the nodes of the image's own /dev"),
 }
 """What the sandbox itself needs."""
+
+
+_FILES = (0, 1, 3, 4)  # CHOWN, DAC_OVERRIDE, FOWNER, FSETID
+
+
+def _mask(numbers: Iterable[int]) -> int:
+    return sum(1 << number for number in numbers)
+
+
+def keep_for_files() -> None:
+    """Keep only what it takes to write files, for good.
+
+    A task of ours in the image follows the image's links, and one may name /proc/1/root. The kernel lets a process
+    look through that only if it can trace PID 1: if it has every capability that PID 1 has (ptrace(2), "Ptrace access
+    mode checking").
+    """
+    syscalls.capset(effective=_mask(_FILES), permitted=_mask(_FILES))
+
+
+@contextlib.contextmanager
+def only_for_files() -> Iterator[None]:
+    """Do without the others for a moment."""
+    effective, permitted = syscalls.capget()
+    syscalls.capset(effective=effective & _mask(_FILES), permitted=permitted)
+    try:
+        yield
+    finally:
+        syscalls.capset(effective=effective, permitted=permitted)
 
 
 def missing(effective: int) -> list[str]:

@@ -35,7 +35,8 @@ def run_inside(command: Command, *, root: str, last_capability: int) -> None:
     """Become a command in the image."""
     namespaces.enter(root)
     try:
-        user = accounts().user(command.user or "root")
+        with capabilities.only_for_files():
+            user = accounts().user(command.user or "root")
     except UnknownNameError as error:
         raise SandboxError(f"`{command.argv[0]}` cannot run as {command.user}", why=str(error)) from None
     # needs CAP_SYS_ADMIN, and so comes before the rest

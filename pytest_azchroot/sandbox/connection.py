@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,6 +26,7 @@ Hear = Callable[[str, bytes], None]
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 # -S leaves site-packages out and -I the environment: nothing of the user's is imported by a process that is root
 _BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from pytest_azchroot.sandbox.keeper import main; main()"
+_PATIENCE = 10.0
 _END_OF_ERRORS = 4000
 
 
@@ -34,6 +35,7 @@ class Connection:
 
     def __init__(self, *, path: str, hostname: str) -> None:
         self._lock = threading.RLock()
+        self._holder: int | None = None
         self._last = 0
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in let_go
         self._channel, theirs = wire.pair()
@@ -57,6 +59,7 @@ class Connection:
             os.close(caller)
         try:
             self.description: Message = self._answer(0)
+            self._holder = os.pidfd_open(self.description["pid"])
         except BaseException:
             self.let_go()
             raise
@@ -191,6 +194,11 @@ class Connection:
         self._keeper.wait()
         self._channel.close()
         self._errors.close()
+        if self._holder is not None:
+            # it goes through the mounts on its way out
+            select.select([self._holder], [], [], _PATIENCE)
+            os.close(self._holder)
+            self._holder = None
 
     @property
     def keeper(self) -> int:
@@ -200,14 +208,4 @@ class Connection:
     @property
     def holder(self) -> int:
         """The holder's PID, as this process sees it."""
-        return int(Path(f"/proc/{self.keeper}/task/{self.keeper}/children").read_text(encoding="ascii"))
-
-
-@contextlib.contextmanager
-def connected(*, path: str, hostname: str) -> Iterator[Connection]:
-    """A connection that is let go in any case."""
-    connection = Connection(path=path, hostname=hostname)
-    try:
-        yield connection
-    finally:
-        connection.let_go()
+        return int(self.description["pid"])

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import capabilities, faults, files, layout, namespaces, process, syscalls, wire
+from . import capabilities, faults, files, inroot, layout, namespaces, process, syscalls, wire
 from .command import Command, run_inside, run_outside
 from .devices import DiskNodes, make_private_dev
 from .image import Image
@@ -47,6 +47,8 @@ class Holder:
         self._running: dict[int, Running] = {}
         self._last_capability = capabilities.last_known()
         namespaces.make_private()
+        # this /proc is still the one of the caller, who knows us by another number
+        self._pid = int(os.readlink("/proc/self"))
         flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
         syscalls.mount("proc", "/proc", "proc", flags=flags)
         socket.sethostname(hostname)
@@ -65,7 +67,11 @@ class Holder:
         backing = self._disk.device.backing
         # a file without a name is shown as one that was deleted; loop.bound_to leaves that out too
         name = None if backing is None else os.fspath(backing.resolve()).removesuffix(" (deleted)")
-        return {"device": self._disk.device.path, "backing": name}
+        return {
+            "pid": self._pid,
+            "device": self._disk.device.path,
+            "backing": name,
+        }
 
     # ---- requests: each name is one of the protocol
 
@@ -138,7 +144,7 @@ class Holder:
         root, function = self._image.root, files.TASKS[task]
 
         def transfer() -> Any:
-            namespaces.enter(root)
+            inroot.enter(root)
             return function(**arguments)
 
         self._start(request, descriptors, transfer)

@@ -14,7 +14,7 @@ from typing import Any
 
 from pytest_azchroot.errors import DirtyImageError, SandboxError
 
-from . import inroot, layout, mountpoints, mounts, namespaces, process, syscalls
+from . import inroot, layout, mountpoints, mounts, process, syscalls
 from .faults import BusyError
 from .mounts import Lent, Mount
 
@@ -50,7 +50,7 @@ class Image:
         root = self.root
 
         def entered() -> Any:
-            namespaces.enter(root)
+            inroot.enter(root)
             return task()
 
         return process.call(entered)

@@ -9,6 +9,14 @@ import os
 import shutil
 from dataclasses import dataclass
 
+from . import capabilities, namespaces
+
+
+def enter(root: str) -> None:
+    """Enter the image to work on its files."""
+    namespaces.enter(root)
+    capabilities.keep_for_files()
+
 
 @dataclass(frozen=True)
 class Target:

@@ -92,6 +92,11 @@ class Sandbox:
         """The PID of the holder on this machine: ``nsenter -t`` enters its namespaces."""
         return self._connection.holder
 
+    @property
+    def keeper(self) -> int:
+        """The PID of the keeper on this machine."""
+        return self._connection.keeper
+
     # ---- the disk
 
     def partition(self, number: int) -> str:
@@ -247,9 +252,9 @@ class Sandbox:
             self.ask("not_mounted")
             why = _DMESG.sub("", error.completed.output).strip() or None
             hint = None if kind else f"blkid finds no file system on {node}: format it, or choose another partition"
-            raise SandboxError(
-                f"{node} ({kind or 'unknown'}) cannot be mounted on {path}", why=why, hint=hint
-            ) from error
+            how = f" with {', '.join(words)}" if words else ""
+            what = f"{node} ({kind or 'unknown'}) cannot be mounted on {path}{how}"
+            raise SandboxError(what, why=why, hint=hint) from error
         except BaseException:
             self.ask("not_mounted")
             raise

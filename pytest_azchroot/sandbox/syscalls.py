@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -30,6 +31,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
+
+_CAPABILITY_VERSION_3 = 0x20080522  # include/uapi/linux/capability.h
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
@@ -79,6 +82,21 @@ def prctl(option: int, argument: int | bytes, second: object = 0) -> None:
     """prctl(2)."""
     value = argument if isinstance(argument, bytes) else ctypes.c_ulong(argument)
     _checked(_libc.prctl(option, value, second, 0, 0), f"prctl {option}")
+
+
+def capset(*, effective: int, permitted: int) -> None:
+    """capset(2) of this process; nothing is inheritable."""
+    words = [(value >> shift) & 0xFFFFFFFF for shift in (0, 32) for value in (effective, permitted, 0)]
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    _checked(_libc.capset(header, struct.pack("=6I", *words)), "capset")
+
+
+def capget() -> tuple[int, int]:
+    """capget(2) of this process: effective and permitted."""
+    data = ctypes.create_string_buffer(24)
+    _checked(_libc.capget(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0), data), "capget")
+    words = struct.unpack("=6I", data.raw)
+    return words[0] | words[3] << 32, words[1] | words[4] << 32
 
 
 def syncfs(descriptor: int) -> None:

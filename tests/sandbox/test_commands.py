@@ -206,7 +206,7 @@ def test_killing_everybody_leaves_the_sandbox(sandbox: Sandbox) -> None:
 def test_a_daemon_does_not_hold_the_reader(sandbox: Sandbox) -> None:
     done = sandbox.inside("setsid sleep 1000 & echo started", timeout=20)
     assert done.stdout == "started\n"
-    assert [process.command for process in sandbox.survivors()] == ["sleep 1000"]
+    assert eventually(lambda: [each.command for each in sandbox.survivors()] == ["sleep 1000"])
 
 
 def test_a_daemon_that_writes_without_end_does_not_hold_the_reader(sandbox: Sandbox) -> None:
@@ -232,7 +232,7 @@ def test_a_timeout_leaves_an_older_daemon(sandbox: Sandbox) -> None:
     sandbox.inside("setsid sleep 1000 &")
     with pytest.raises(CommandError, match="timed out"):
         sandbox.inside("sleep 1001", timeout=0.2)
-    assert [process.command for process in sandbox.survivors()] == ["sleep 1000"]
+    assert eventually(lambda: [each.command for each in sandbox.survivors()] == ["sleep 1000"])
 
 
 def test_an_interrupt_ends_the_command_and_leaves_the_sandbox(sandbox: Sandbox) -> None:
