@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 SHORTEST_SECRET = 4
 """Characters. Masking anything shorter would shred the output and tell the secret by what is missing."""
@@ -32,6 +32,7 @@ class Masker:
         forms = {form for secret in secrets for part in _parts(secret) for form in _forms(part)}
         self._forms = sorted((form for form in forms if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, self._forms))) if self._forms else None
+        self._heads, self._tails = _truncated(self._forms)
 
     def mask(self, text: str) -> str:
         """The text without secrets; the same object where there is none."""
@@ -62,16 +63,33 @@ class Masker:
 
     def _beside(self, text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         """What is left of secrets before and behind an ellipsis."""
-        for form in self._forms:
-            longest = len(form) - 1
-            for size in range(min(longest, start), SHORTEST_SECRET - 1, -1):
-                if text.startswith(form[:size], start - size):
-                    yield start - size, start
-                    break
-            for size in range(min(longest, len(text) - end), SHORTEST_SECRET - 1, -1):
-                if text.startswith(form[-size:], end):
-                    yield end, end + size
-                    break
+        for form, size in self._heads.get(text[max(start - SHORTEST_SECRET, 0) : start], ()):
+            if text.endswith(form[:size], 0, start):
+                yield start - size, start
+                break
+        for form, size in self._tails.get(text[end : end + SHORTEST_SECRET], ()):
+            if text.startswith(form[-size:], end):
+                yield end, end + size
+                break
+
+
+_Index: TypeAlias = "dict[str, list[tuple[str, int]]]"
+
+
+def _truncated(forms: Iterable[str]) -> tuple[_Index, _Index]:
+    """What may be left of each form, the longest first: beginnings by their end, and ends by their beginning.
+
+    By few characters, because output may hold many an ellipsis, and few of them stand beside a secret.
+    """
+    heads: _Index = {}
+    tails: _Index = {}
+    for form in forms:
+        for size in range(SHORTEST_SECRET, len(form)):
+            heads.setdefault(form[size - SHORTEST_SECRET : size], []).append((form, size))
+            tails.setdefault(form[-size:][:SHORTEST_SECRET], []).append((form, size))
+    for found in (*heads.values(), *tails.values()):
+        found.sort(key=lambda each: -each[1])
+    return heads, tails
 
 
 def _parts(secret: str) -> set[str]:

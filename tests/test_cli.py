@@ -85,6 +85,14 @@ def test_wrong_usage_ends_with_2(arguments: list[str], said: str, capsys: pytest
     assert said in capsys.readouterr().err
 
 
+def test_an_image_directory_stands_for_itself_alone(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inner = images / "images" / "good" / "parts"
+    inner.mkdir()
+    (inner / "image.yaml").write_text(BAD)
+    assert main(["validate", "images/good"]) == 0
+    assert capsys.readouterr().out == "ok  images/good/image.yaml  (cloud local)\n"
+
+
 def test_a_directory_without_images_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["validate", str(tmp_path)]) == 2
     assert "there is no image.yaml in" in capsys.readouterr().err

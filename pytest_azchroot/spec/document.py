@@ -110,7 +110,7 @@ def _decode(content: bytes | str, document: Document) -> str | None:
     if isinstance(content, str):
         return content
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         document.complaints.append(Complaint(line, (), "is not UTF-8 text", "save the file as UTF-8"))

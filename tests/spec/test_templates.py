@@ -184,6 +184,11 @@ def test_shell_is_left_alone(tmp_path: Path) -> None:
     assert not is_template(shell)
 
 
+def test_shell_beside_a_template_keeps_every_character(tmp_path: Path) -> None:
+    configuration = read(tmp_path, LOCAL + "post_mount_commands:\n  - |\n    echo ${#a} {# {{ image.name }} #}\n\n")
+    assert configuration.render(configuration.spec.post_mount_commands[0]) == "echo ${#a} {# demo #}\n"
+
+
 def test_a_raw_block_is_taken_literally(tmp_path: Path) -> None:
     configuration = read(tmp_path, LOCAL + "post_mount_commands: [\"docker ps --format '{{ '{{' }}.Names}}'\"]\n")
     assert configuration.render(configuration.spec.post_mount_commands[0]) == "docker ps --format '{{.Names}}'"
@@ -301,6 +306,13 @@ def test_texts_with_vm_wait_for_it(tmp_path: Path) -> None:
     assert (destination.resource_group, destination.target_regions[0].name) == ("rg", "westeurope")
     assert (known.spec.source, destination.image_version) == ("a:b:c:latest", "1.2.3")
     assert known.render(known.spec.post_mount_commands[0], device="/dev/sdc") == "echo builder sdc"
+
+
+def test_a_choice_that_waits_is_checked_when_it_is_known(tmp_path: Path) -> None:
+    configuration = read(tmp_path, AZURE + 'image_hyperv_generation: "V{{ vm.zone }}"\n')
+    assert configuration.with_vm({"zone": "2"}).spec.image_hyperv_generation == "V2"
+    with pytest.raises(ConfigError, match="'V3' is not one of V1, V2"):
+        configuration.with_vm({"zone": "3"})
 
 
 def test_what_waited_is_checked_when_it_is_known(tmp_path: Path) -> None:

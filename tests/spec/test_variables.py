@@ -88,7 +88,7 @@ def test_a_default_is_what_is_written(spelling: str, value: str, tmp_path: Path)
 
 
 def test_the_strongest_value_counts_and_its_origin_is_known(tmp_path: Path) -> None:
-    weak = write(tmp_path, "d: file\ne: file\n", "weak.yaml")
+    weak = write(tmp_path, "d: file\ne: file\nf: weaker than an argument\n", "weak.yaml")
     strong = write(tmp_path, "# comment\ne: 1.10\n", "strong.yaml")
     configuration = read(
         tmp_path,
