@@ -41,7 +41,10 @@ class Filling:
     broken: set[Place] = field(default_factory=set)
 
     def fill(self, value: Any, place: Place, cloud: str) -> Any:
-        """The value, with its templates rendered as far as the cloud and their option allow."""
+        """The value, with its templates rendered as far as the cloud and their option allow.
+
+        :param cloud: empty where it is not known, so that nothing can be said about what it allows.
+        """
         if isinstance(value, dict):
             return {key: self.fill(each, (*place, key), cloud) for key, each in value.items()}
         if isinstance(value, list):
@@ -69,7 +72,7 @@ class Filling:
 
     def _text(self, text: str, place: Place, cloud: str) -> object:
         option = str(place[0])
-        template = self._checked(text, place, option, frozenset({cloud}))
+        template = self._checked(text, place, option, frozenset({cloud} if cloud else ()))
         if template is None:
             return self._broken(place)
         self.used |= template.variables & self.declared

@@ -13,7 +13,7 @@ from pytest_azchroot.masking import SHORTEST_SECRET, Masker
 from pytest_azchroot.spec import variables as variables_
 from pytest_azchroot.spec.configuration import Configuration, secret_options
 from pytest_azchroot.spec.document import Document, Unusable, parse
-from pytest_azchroot.spec.fields import described
+from pytest_azchroot.spec.fields import Pending, described
 from pytest_azchroot.spec.filling import Filling, broken_places, texts_at
 from pytest_azchroot.spec.model import SECRETS, Options
 from pytest_azchroot.spec.problems import ConfigError, Place, Problem, field_name, near
@@ -174,7 +174,7 @@ class _Reading:
         if cloud in self.clouds:
             outcome.faults += not_acted_on(merged, cloud, self.clouds)
         checked = validate(
-            {**self.values, "cloud": cloud},
+            {**self.values, "cloud": cloud or "unknown"},
             directory=self.path.parent,
             spellings={place: self.document.spellings[self.origin(place)] for place in self.spelled()},
             broken=self.filling.broken,
@@ -194,23 +194,28 @@ class _Reading:
         return self.filling.fill(value, (name,), cloud)
 
     def cloud(self, chosen: str | None) -> str:
-        value = self.filling.fill(self.content.get("cloud", DEFAULT_CLOUD), ("cloud",), DEFAULT_CLOUD)
-        if chosen is not None:
-            self.require_cloud(chosen, "--azchroot-cloud", None)
-            return chosen
-        if isinstance(value, str):
-            self.require_cloud(str(value), "cloud", self.document.line(("cloud",)))
-            return str(value)
-        if ("cloud",) not in self.filling.broken:
-            self.report(Fault(("cloud",), f"the name of a cloud is meant, not {described(value)}"))
+        """The cloud to read for; empty where it is wrong, which has been said."""
+        value = self.filling.fill(self.content.get("cloud", DEFAULT_CLOUD), ("cloud",), "")
+        broken = ("cloud",) in self.filling.broken
         self.filling.broken.discard(("cloud",))
-        return DEFAULT_CLOUD
+        if chosen is not None:
+            return chosen if self.is_cloud(chosen, "--azchroot-cloud", None) else ""
+        if isinstance(value, Pending):
+            self.filling.pending.discard(("cloud",))
+            self.report(Fault(("cloud",), "vm is not known before the cloud is", "choose it with a variable"))
+        elif isinstance(value, str):
+            return str(value) if self.is_cloud(str(value), "cloud", self.document.line(("cloud",))) else ""
+        elif not broken:
+            self.report(Fault(("cloud",), f"the name of a cloud is meant, not {described(value)}"))
+        return ""
 
-    def require_cloud(self, name: str, field: str, line: int | None) -> None:
-        if name not in self.clouds:
-            meant = near(name, self.clouds)
-            hint = f"there are {', '.join(sorted(self.clouds))}" if meant is None else f"did you mean {meant}?"
-            self.problems.append(Problem(self.path, line, field, f"there is no cloud {name!r}", hint))
+    def is_cloud(self, name: str, field: str, line: int | None) -> bool:
+        if name in self.clouds:
+            return True
+        meant = near(name, self.clouds)
+        hint = f"there are {', '.join(sorted(self.clouds))}" if meant is None else f"did you mean {meant}?"
+        self.problems.append(Problem(self.path, line, field, f"there is no cloud {name!r}", hint))
+        return False
 
     def blocks(self) -> dict[str, dict[str, Any]]:
         """The blocks below ``clouds``, as far as they are mappings."""
@@ -223,7 +228,7 @@ class _Reading:
         found = {}
         for name, block in blocks.items():
             place = ("clouds", name)
-            self.require_cloud(name, field_name(place), self.document.line(place))
+            self.is_cloud(name, field_name(place), self.document.line(place))
             if isinstance(block, dict):
                 found[name] = block
             elif block is not None:

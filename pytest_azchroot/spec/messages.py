@@ -90,6 +90,8 @@ def unknown_hint(place: Iterable[str | int]) -> str | None:
     meant = near(name, known)
     if name in _OTHER_TOOLS and meant != name:
         return _OTHER_TOOLS[name]
+    if meant == name:
+        return "it stands at the top level only"
     if meant is not None:
         return f"did you mean {meant}?"
     if not around or (len(around) == 2 and around[0] == "clouds"):

@@ -10,6 +10,14 @@ from .cases import AZURE, LOCAL, SCRATCH, SUB
 from .reading import Case, check
 
 CLOUDS = [
+    Case("nothing", "cloud:\nchecks: none\n", [(1, "cloud", "the name of a cloud is meant, not nothing")]),
+    Case("vm", "cloud: '{{ vm.name }}'\n", [(1, "cloud", "vm is not known before the cloud is")]),
+    Case("unknown with vm", "cloud: azur\nsource: '{{ vm.name }}'\n", [(1, "cloud", "did you mean azure?")]),
+    Case(
+        "variables in a block",
+        LOCAL + "clouds:\n  local:\n    variables: {}\n",
+        [(6, "clouds.local.variables", "it stands at the top level only")],
+    ),
     Case("unknown", "cloud: locl\nsource: a\n", [(1, "cloud", "did you mean local?")]),
     Case(
         "unknown option",
