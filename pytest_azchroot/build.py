@@ -231,7 +231,7 @@ class Build:
         """Run commands of image.yaml on the build machine, each rendered and wrapped."""
         for template in commands:
             command = self._render(template)
-            with self.timeline.stage(option, detail=f"{option}: {command.splitlines()[0] if command else ''}"):
+            with self.timeline.stage(option, detail=f"{option}: {_abridged(command)}"):
                 self._sandbox().outside(self._wrap(command), env=self.environment)
 
     def _render(self, template: str) -> str:
@@ -256,6 +256,12 @@ class Build:
             why=f"{_listed(candidates)} could" if candidates else "no partition holds a Linux file system",
             hint="name it in image.yaml: `mount_partition: 2` (0 is the whole disk)",
         )
+
+
+def _abridged(command: str, width: int = 40) -> str:
+    """Enough of a command to know it by."""
+    words = " ".join(command.split())
+    return words if len(words) <= width else f"{words[: width - 1]}…"
 
 
 def _listed(filesystems: list[FileSystem]) -> str:

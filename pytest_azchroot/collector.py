@@ -14,7 +14,7 @@ pytest itself tears the image down, fixtures of users included, before the item 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -115,26 +115,38 @@ def is_step(item: pytest.Item) -> bool:
     return item.get_closest_marker(MARKER) is not None
 
 
-def in_written_order(items: list[pytest.Item], index: dict[pytest.Item, int]) -> list[pytest.Item]:
+def in_written_order(
+    items: list[pytest.Item],
+    index: dict[pytest.Item, int],
+    sources: Callable[[ImageDirectory], Iterable[ImageDirectory]] = lambda _: (),
+) -> list[pytest.Item]:
     """The items with each image's together, in the order in which they are written, its publish item last.
 
-    Images stand where their first item stands; what is no image's stays where it is.
+    Images stand where their first item stands, but after those that they start from; what is no image's stays where
+    it is.
 
     :param index: the position of each item at its collection.
+    :param sources: the images that an image starts from.
     """
     groups: dict[object, list[pytest.Item]] = {}
     for item in items:
         groups.setdefault(directory_of(item) or item, []).append(item)
     ordered: list[pytest.Item] = []
-    for owner, members in groups.items():
-        if isinstance(owner, ImageDirectory):
-            root = owner.path
-            members.sort(key=lambda item: _place(item, root, index))
-        ordered += members
+
+    def place(owner: object) -> None:
+        members = groups.pop(owner, [])  # taken out first, so that a circle of sources ends here
+        if members and isinstance(owner, ImageDirectory):
+            for source in sources(owner):
+                place(source)
+            members.sort(key=lambda item: _position(item, owner.path, index))
+        ordered.extend(members)
+
+    for owner in list(groups):
+        place(owner)
     return ordered
 
 
-def _place(item: pytest.Item, root: Path, index: dict[pytest.Item, int]) -> tuple[bool, tuple[str, ...], int]:
+def _position(item: pytest.Item, root: Path, index: dict[pytest.Item, int]) -> tuple[bool, tuple[str, ...], int]:
     if isinstance(item, PublishItem):
         return True, (), 0
     return False, item.path.relative_to(root).parts, index.get(item, len(index))

@@ -127,7 +127,7 @@ def decide(ledger: Ledger, policy: Policy) -> Verdict:
     Publish iff there is no reason not to. A reason that the run shows already (red), or that the user asked for,
     skips the publish item; one that nobody would notice fails it.
     """
-    known = [*_red(ledger), *_asked(ledger, policy)]
+    known = [*failures(ledger), *_asked(ledger, policy)]
     unnoticed = _unnoticed(ledger, policy)
     notes = tuple(_notes(ledger))
     if not known and not unnoticed:
@@ -137,7 +137,7 @@ def decide(ledger: Ledger, policy: Policy) -> Verdict:
     return Verdict(Answer.FAIL, (*known, *unnoticed), notes)
 
 
-def _red(ledger: Ledger) -> list[str]:
+def failures(ledger: Ledger) -> list[str]:
     """Reasons that the run reports as failures already."""
     reasons = []
     if ledger.collect_errors:

@@ -18,7 +18,7 @@ import pytest
 from pytest_azchroot import hookspecs
 from pytest_azchroot.clouds import Cloud
 from pytest_azchroot.clouds.local import LocalCloud
-from pytest_azchroot.collector import MARKER, ImageDirectory, PublishItem, directory_of, in_written_order
+from pytest_azchroot.collector import MARKER, ImageDirectory, PublishItem, directory_of
 from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.fixtures import WRONG_HOST
 from pytest_azchroot.preflight import problems_of_session
@@ -46,6 +46,7 @@ def pytest_azchroot_clouds(config: pytest.Config) -> list[Cloud]:
     return [LocalCloud()]
 
 
+@pytest.hookimpl(trylast=True)  # when the terminal reporter is there
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
@@ -81,6 +82,7 @@ class Conductor:
         self.suites = suites
         self.progress = progress
         self.index: dict[pytest.Item, int] = {}
+        self.building = False
 
     # -- collection
 
@@ -109,9 +111,7 @@ class Conductor:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:
         yield
-        items[:] = in_written_order(items, self.index)
-        for suite in self.suites:
-            suite.select(items)
+        self.suites.select(items, self.index)
 
     def pytest_report_collectionfinish(self) -> str | None:
         suites = list(self.suites)
@@ -129,14 +129,13 @@ class Conductor:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         # Once more: what other plugins did after the collection must not change the order or hide a loss.
-        session.items[:] = in_written_order(session.items, self.index)
-        for suite in self.suites:
-            suite.select(session.items)
+        self.suites.select(session.items, self.index)
         option = session.config.option
         touches = not (option.collectonly or option.setupplan)
         if touches and (not session.testsfailed or option.continue_on_collection_errors):
             if problems := problems_of_session(self.suites, session.items):
                 raise pytest.UsageError("\n".join(["cannot build:", *problems]))
+            self.building = True
             if len(self.suites) and threading.current_thread() is threading.main_thread():
                 before = signal.signal(signal.SIGTERM, _terminate)
                 self.config.add_cleanup(partial(_handle, signal.SIGTERM, before))
@@ -197,7 +196,7 @@ class Conductor:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """After pytest has torn down every fixture, and before the terminal's summary."""
-        if session.config.option.collectonly or session.config.option.setupplan:
+        if not self.building:
             return
         for suite in self.suites:
             suite.close()
@@ -303,6 +302,5 @@ def _progress(config: pytest.Config) -> Progress | None:
         stdout,
         terminal=writer.hasmarkup and os.isatty(stdout),
         column=lambda: writer.width_of_current_line,
-        columns=lambda: writer.fullwidth,
         newline=newline,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -25,7 +26,8 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
 
 
 def _problems(suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
-    yield from suite.build.cloud.preflight(suite.build.order)
+    coming = frozenset(suite.needs for _ in suite.sources if suite.needs)
+    yield from suite.build.cloud.preflight(replace(suite.build.order, coming=coming))
     if suite.policy.require_publish and not any(
         isinstance(item, PublishItem) and item.suite is suite for item in items
     ):

@@ -17,9 +17,9 @@ import pytest
 
 from pytest_azchroot.build import Build
 from pytest_azchroot.clouds import Artifact, Cloud, Order
-from pytest_azchroot.collector import ImageDirectory, PublishItem, directory_of, is_step
+from pytest_azchroot.collector import ImageDirectory, PublishItem, directory_of, in_written_order, is_step
 from pytest_azchroot.errors import AzchrootError, AzchrootWarning
-from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Verdict, count, decide, short, some
+from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Verdict, count, decide, failures, short, some
 from pytest_azchroot.image import Image
 from pytest_azchroot.masking import Masker
 from pytest_azchroot.report.commandlog import CommandLog
@@ -46,7 +46,10 @@ class Suite:
         self.finished: ImageResult | None = None
         """The whole story, once it has ended."""
         self.problems: list[str] = []
+        self.sources: list[Suite] = []
+        """Images of this session that it starts from, and that are to be published first."""
         self._names: set[str] = set()
+        self._publishes = False
         self._current: pytest.Item | None = None
         self._mounting = False
         build.guard = self._guard
@@ -61,6 +64,18 @@ class Suite:
 
     # -- before the tests
 
+    @property
+    def needs(self) -> str | None:
+        """The file that its disk starts from, if it is a file."""
+        source = self.image.spec.source
+        return None if source is None else os.path.abspath(self.image.path / source)
+
+    def makes(self, path: str | None) -> bool:
+        """Whether it will publish this file."""
+        if path is None or self.policy.switched_off:
+            return False
+        return any(os.path.abspath(self.image.path / output) == path for output in self.image.spec.output)
+
     def collected(self, item: pytest.Item) -> None:
         """A test of this image has been collected."""
         self.ledger.collected.append(item.nodeid)
@@ -70,6 +85,7 @@ class Suite:
         """Fix what runs of this image, and write down what of its directory does not."""
         mine = [item for item in items if directory_of(item) is self.directory]
         tests = [item for item in mine if not isinstance(item, PublishItem)]
+        self._publishes = len(tests) < len(mine)
         self.ledger.select((item.nodeid, is_step(item)) for item in tests)
         self.ledger.dropped = [*self._dropped(tests)]
 
@@ -112,7 +128,8 @@ class Suite:
         """What the test itself has started ends with it; what its fixtures started lives on until they end it."""
         sandbox = self.build.sandbox
         before = set(sandbox.survivors()) if sandbox else set()
-        yield
+        with self.build.timeline.shown(item.name):
+            yield
         if sandbox is None or not (left := [each for each in sandbox.survivors() if each not in before]):
             return
         sandbox.end(left)
@@ -139,6 +156,10 @@ class Suite:
 
     def refuse(self, item: pytest.Item) -> None:
         """Skip or fail a test that must not run any more, before anything is made for it."""
+        for source in self.sources:
+            if not source.image.artifacts:
+                self.ledger.dropped = [f"its source, the image {source.image.name}, was not published"]
+                pytest.skip(self.ledger.dropped[0])
         if self.ledger.collect_errors:
             pytest.skip(f"{self.image.name} has collection errors")
         if step := self.ledger.failed_step:
@@ -161,8 +182,7 @@ class Suite:
         test.record(outcome, when=report.when or "", duration=report.duration, reason=_reason(report))
         stage = "steps" if test.step else "checks"
         if report.when == "call":
-            stages = self.build.timeline.stages
-            stages[stage] = stages.get(stage, 0.0) + report.duration
+            self.build.timeline.add(stage, report.duration)
 
     # -- after the tests
 
@@ -207,10 +227,10 @@ class Suite:
             self.directory.ihook.pytest_azchroot_finished(image=self.image, result=result)
 
     def _result(self) -> ImageResult:
-        verdict = self.verdict or decide(self.ledger, self.policy)
+        verdict = self.verdict or self._verdict_unheard()
         published = bool(self.image.artifacts)
-        if not published and verdict.publish:
-            verdict = Verdict(Answer.SKIP, ("the publish item did not run to its end",), verdict.notes)
+        if verdict.publish and not published:
+            verdict = Verdict(Answer.FAIL, ("publishing failed",), verdict.notes)
         tests = tuple(
             TestResult(id, test.step, test.outcome.value if test.outcome else "not run", test.duration, test.reason)
             for id, test in self.ledger.tests.items()
@@ -227,6 +247,16 @@ class Suite:
             source=self.image.disk.source if self.image.disk else None,
             problems=tuple(self.problems),
         )
+
+    def _verdict_unheard(self) -> Verdict:
+        """What to say of an image whose publish item has not run."""
+        if self.build.interrupted:
+            last = "the run was interrupted"
+        elif self._publishes:
+            last = "the run stopped before its publish item"
+        else:
+            last = "its publish item was not selected"
+        return Verdict(Answer.SKIP, (*failures(self.ledger), last))
 
 
 class Suites:
@@ -253,6 +283,20 @@ class Suites:
     def mask(self, text: str) -> str:
         """The text without the secrets of any image of the session."""
         return self.masker.mask(text)
+
+    def select(self, items: list[pytest.Item], index: dict[pytest.Item, int]) -> None:
+        """Put the items in their order, and fix for each image what runs of it.
+
+        :param index: the position of each item at its collection.
+        """
+        publishing = [item.suite for item in items if isinstance(item, PublishItem)]
+        for suite in self:
+            suite.sources = [each for each in publishing if each is not suite and each.makes(suite.needs)]
+        items[:] = in_written_order(
+            items, index, lambda directory: [source.directory for source in self._suites[directory.path].sources]
+        )
+        for suite in self:
+            suite.select(items)
 
     def of(self, node: pytest.Item | pytest.Collector) -> Suite | None:
         """The suite that a node belongs to."""

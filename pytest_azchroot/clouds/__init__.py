@@ -29,6 +29,8 @@ class Order:
     """False where the user switched publishing off: destinations need no check then."""
     overwrite: bool = False
     """Whether an artifact of the same name may be replaced."""
+    coming: frozenset[str] = frozenset()
+    """Artifacts that images before this one are about to publish: a source among them need not exist yet."""
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,11 @@ class LocalCloud:
         wanted, problems = _outputs(order)
         source: DiskImage | None = None
         try:
-            source = _source(order)
-            size = _size(order, source)
+            if str(_source_path(order)) not in order.coming:
+                source = _source(order)
+                problems += _size_problems(_size(order, source), wanted)
         except AzchrootError as error:
             problems.append(_sentence(error))
-        else:
-            problems += _size_problems(size, wanted)
         for each in wanted:
             problems += _output_problems(each, source, overwrite=order.overwrite)
         if any(each.kind not in outputs.PLAIN for each in wanted) and not qemu.available():
@@ -145,7 +144,7 @@ def _source_path(order: Order) -> Path | None:
         return None
     if spec.source is None:
         raise DiskError("image.yaml names no source", hint="set `source`, or `from_scratch: true`")
-    return order.directory.absolute() / spec.source
+    return Path(os.path.abspath(order.directory / spec.source))
 
 
 def _source(order: Order) -> DiskImage | None:

@@ -15,7 +15,10 @@ from contextlib import suppress
 from pytest_azchroot.report.timeline import seconds
 
 PATIENCE = 2.0
-"""Seconds that a stage may last unmentioned: below this a person does not wonder."""
+"""Seconds that a stage may last unmentioned on a terminal: below this a person does not wonder."""
+
+PATIENCE_OF_A_LOG = 5.0
+"""The same for a log, where every mention stays."""
 
 TICK = 1.0
 """Seconds between updates of the running time on a terminal."""
@@ -33,7 +36,6 @@ class Progress:
     :param fd: where to write; it is not closed.
     :param terminal: whether it is a terminal that understands VT100 sequences.
     :param column: how far pytest has written on the current line.
-    :param columns: how wide the terminal is.
     :param newline: called, from a thread of this object, after it has ended a line that pytest had begun.
     """
 
@@ -43,13 +45,11 @@ class Progress:
         *,
         terminal: bool,
         column: Callable[[], int],
-        columns: Callable[[], int],
         newline: Callable[[], None],
     ) -> None:
         self._fd = fd
         self._terminal = terminal
         self._column = column
-        self._columns = columns
         self._newline = newline
         self._ended: threading.Event | None = None
         self._thread: threading.Thread | None = None
@@ -73,14 +73,14 @@ class Progress:
         began, wait = time.monotonic(), PATIENCE
         while not ended.wait(wait):
             wait = TICK
-            line = f"  {text} {seconds(time.monotonic() - began)}"
-            room = self._columns() - self._column() - 1
+            line = f"  {seconds(time.monotonic() - began)} {text}"
+            room = os.get_terminal_size(self._fd).columns - self._column() - 1
             self._write(f"{SAVE}{line[: max(room, 0)]}{CLEAR}{RESTORE}")
         if wait == TICK:
             self._write(CLEAR)
 
     def _in_log(self, text: str, ended: threading.Event) -> None:
-        began, wait = time.monotonic(), PATIENCE
+        began, wait = time.monotonic(), PATIENCE_OF_A_LOG
         while not ended.wait(wait):
             wait = REMINDER
             if self._column():

@@ -38,14 +38,27 @@ class Timeline:
     def stage(self, name: str, *, detail: str | None = None) -> Iterator[None]:
         """Time what happens inside. ``detail`` is shown while it lasts, instead of the stage's name."""
         began = self._clock()
-        if self._watcher:
-            self._watcher.begin(self.image, detail or name)
+        try:
+            with self.shown(detail or name):
+                yield
+        finally:
+            self.add(name, self._clock() - began)
+
+    @contextmanager
+    def shown(self, detail: str) -> Iterator[None]:
+        """Show what happens inside while it lasts, without timing it."""
+        if self._watcher is None:
+            yield
+            return
+        self._watcher.begin(self.image, detail)
         try:
             yield
         finally:
-            if self._watcher:
-                self._watcher.end()
-            self.stages[name] = self.stages.get(name, 0.0) + self._clock() - began
+            self._watcher.end()
+
+    def add(self, name: str, spent: float) -> None:
+        """Count seconds that were measured elsewhere."""
+        self.stages[name] = self.stages.get(name, 0.0) + spent
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {seconds(spent)}" for name, spent in self.stages.items())
