@@ -48,6 +48,8 @@ class BlockDevice:
     """Open for reading and, unless read-only, writing. It carries the lock that keeps udev away."""
     backing: Path | None
     """The image file of a loop device; None for a disk."""
+    identity: tuple[int, int] | None = None
+    """Device and inode of that file: its name may be another's by now, or nobody's."""
 
     @property
     def path(self) -> str:
@@ -130,7 +132,8 @@ def _bind(path: Path, *, opener: Opener, control: int, read_only: bool) -> Block
                         f"{path} cannot be bound to {name}", why=error.strerror, hint=hint
                     ) from error
                 raise DiskError(f"{path} cannot be bound to {name}", why=error.strerror) from error
-            return BlockDevice(name, number, descriptor, path)
+            status = os.fstat(backing)
+            return BlockDevice(name, number, descriptor, path, (status.st_dev, status.st_ino))
     finally:
         os.close(backing)
 
@@ -164,7 +167,7 @@ def _lock(device: BlockDevice, *, patience: float = 10.0) -> None:
 
 
 def release(device: BlockDevice, *, opener: Opener, patience: float = 10.0) -> None:
-    """Let go of the device; for a loop device until it is really unbound: LOOP_CLR_FD until ENXIO.
+    """Let go of the device; for a loop device until it is really unbound (ENXIO).
 
     On a device that somebody has open LOOP_CLR_FD only marks it, so its success says nothing (loop(4)).
 
@@ -173,18 +176,10 @@ def release(device: BlockDevice, *, opener: Opener, patience: float = 10.0) -> N
     """
     descriptor = device.descriptor
     try:
-        if device.backing is None:
-            return
         deadline = time.monotonic() + patience
-        while True:
-            try:
-                fcntl.ioctl(descriptor, _LOOP_CLR_FD)
-            except OSError as error:
-                if error.errno == errno.ENXIO:
-                    return
-                raise
-            if bound_to(device.name) != str(device.backing.resolve()):
-                return
+        # once it is free, another program may have it: what is not bound to our file is not ours to unbind
+        while device.identity is not None and _identity(descriptor) == device.identity:
+            _unbind(descriptor)
             if time.monotonic() > deadline:
                 raise DiskError(f"{device.path} is still open somewhere", why="it does not unbind")
             os.close(descriptor)
@@ -194,6 +189,27 @@ def release(device: BlockDevice, *, opener: Opener, patience: float = 10.0) -> N
     finally:
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _unbind(descriptor: int) -> None:
+    try:
+        fcntl.ioctl(descriptor, _LOOP_CLR_FD)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    """Device and inode of the file that an open loop device is bound to, None if it is free."""
+    status = bytearray(_STATUS_SIZE)
+    try:
+        fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, status)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return None
+        raise
+    device, inode = struct.unpack_from("=QQ", status)  # lo_device, lo_inode
+    return device, inode
 
 
 def bound_to(name: str) -> str | None:
@@ -215,13 +231,10 @@ def over_files_on(devices: Collection[int]) -> list[str]:
         except OSError:  # no node here, or released just now
             continue
         try:
-            status = bytearray(_STATUS_SIZE)
-            fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, status)
-        except OSError:
-            continue
+            identity = _identity(descriptor)
         finally:
             os.close(descriptor)
-        if struct.unpack_from("=Q", status)[0] in devices:  # lo_device
+        if identity is not None and identity[0] in devices:
             found.append(f"/dev/{name} ({bound_to(name)})")
     return found
 

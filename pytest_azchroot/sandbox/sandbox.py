@@ -7,7 +7,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,10 +17,11 @@ from pytest_azchroot.disk import loop
 from pytest_azchroot.disk.probe import FileSystem
 from pytest_azchroot.errors import SandboxError
 
-from . import environment, layout, transfer
+from . import environment, layout
 from .checks import Checks
 from .connection import Connection, Hear
 from .result import CommandError, Completed, Process, Unmounted, as_shown
+from .transfer import Transfers
 
 _CLOSE_PATIENCE = 15.0
 _FREE_PATIENCE = 15.0
@@ -34,7 +34,7 @@ def _as_it_is(command: str) -> str:
     return command
 
 
-class Sandbox:
+class Sandbox(Transfers):
     """An image's disk in namespaces of its own. Whoever dies - this process, the keeper, the holder - everything
     here is gone with it: processes, mounts, loop device, partitions.
 
@@ -42,7 +42,7 @@ class Sandbox:
     """
 
     def __init__(self, connection: Connection, *, output: Hear | None, variables: Mapping[str, str]) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._output = output
         self._environment = dict(variables)
         self._closed = False
@@ -292,79 +292,6 @@ class Sandbox:
         """
         self.ask("copy_files", paths=list(paths))
 
-    # ---- files
-
-    def put(self, source: Path, target: str, *, mode: int | None = None, owner: str | None = None) -> None:
-        """Copy a file or a directory of the build machine into the image.
-
-        A file becomes ``target``, or keeps its name in a directory that is there or is meant by a final ``/``; a
-        directory's content is merged into ``target``. Missing parents are made (0755, root). Links of the image are
-        followed, in the image. A file is replaced at once, never half written. Hard links become files; times,
-        attributes and ACLs do not travel.
-
-        :param mode: of the file; default: the source's. A directory's files keep theirs.
-        :param owner: ``name``, ``name:group`` or numbers, as the image knows them; default: root.
-        :raises SandboxError: something cannot be read or written, or is neither file, directory nor link.
-        """
-        if source.is_dir():
-            if mode is not None:
-                raise SandboxError(f"{source} is a directory", why="a mode is for a single file")
-            with tempfile.TemporaryFile() as stream:
-                transfer.packed(source, stream)
-                self._transfer("put_directory", {"target": target, "owner": owner}, stdin=stream.fileno())
-            return
-        with transfer.opened(source) as file:
-            own = os.fstat(file.fileno()).st_mode & 0o7777
-            arguments = {"name": source.name, "mode": own if mode is None else mode, "owner": owner, "keep": False}
-            self._transfer("put_file", {"target": target, **arguments}, stdin=file.fileno())
-
-    def get(self, source: str, target: Path) -> None:
-        """Copy a file or a directory of the image to the build machine, by the rules of :meth:`put`.
-
-        Permission bits are kept but for set-uid, set-gid and sticky; the files are ours.
-
-        :raises SandboxError: something cannot be read or written, or is neither file, directory nor link.
-        """
-        with tempfile.TemporaryFile() as stream:
-            self._transfer("get", {"source": source}, stdout=stream.fileno())
-            stream.seek(0)
-            transfer.unpacked(stream, name=os.path.basename(source.rstrip("/")), target=target)
-
-    def write(self, target: str, data: bytes, *, mode: int | None = None, owner: str | None = None) -> None:
-        """Write a file of the image, at once, never half. Missing parents are made.
-
-        :param mode: default: that of the file that is there, else 0644.
-        :param owner: default: that of the file that is there, else root.
-        :raises SandboxError: it cannot be written, or is no regular file.
-        """
-        with tempfile.TemporaryFile() as stream:
-            stream.write(data)
-            stream.seek(0)
-            arguments = {"name": "", "mode": mode, "owner": owner, "keep": True}
-            self._transfer("put_file", {"target": target, **arguments}, stdin=stream.fileno())
-
-    def read(self, source: str) -> bytes:
-        """The bytes of a file of the image.
-
-        :raises SandboxError: it cannot be read, or is no regular file.
-        """
-        with tempfile.TemporaryFile() as stream:
-            self._transfer("read", {"source": source}, stdout=stream.fileno())
-            stream.seek(0)
-            return stream.read()
-
-    def _transfer(
-        self, task: str, arguments: Mapping[str, Any], *, stdin: int | None = None, stdout: int | None = None
-    ) -> None:
-        self._connection.run("files", {"task": task, **arguments}, stdin=stdin, stdout=stdout)
-
-    def remove(self, target: str) -> None:
-        """Remove a file of the image; it need not be there.
-
-        :raises SandboxError: it is a directory, or cannot be removed.
-        """
-        self._transfer("remove", {"target": target})
-
     # ---- processes
 
     def survivors(self) -> tuple[Process, ...]:
@@ -408,6 +335,7 @@ class Sandbox:
             raise SandboxError("the sandbox did not end well", why=f"its keeper ended with {code}")
         self._closed = True
         self._connection.let_go()
+        self._wait_until_free()
 
     def abort(self) -> None:
         """End everything at once and wait until the kernel has cleaned up; the disk is not fit for use then. Does
@@ -419,6 +347,9 @@ class Sandbox:
             return
         self._closed = True
         self._connection.let_go()
+        self._wait_until_free()
+
+    def _wait_until_free(self) -> None:
         backing = self._connection.description["backing"]
         name = self.device.removeprefix("/dev/")
         if backing is not None and not loop.wait_until_free(name, backing, patience=_FREE_PATIENCE):
