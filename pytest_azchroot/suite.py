@@ -65,6 +65,20 @@ class Suite:
     # -- before the tests
 
     @property
+    def starts_from_itself(self) -> bool:
+        """Whether its sources lead back to it."""
+        seen: list[Suite] = []
+        pending = [*self.sources]
+        while pending:
+            source = pending.pop()
+            if source is self:
+                return True
+            if source not in seen:
+                seen.append(source)
+                pending += source.sources
+        return False
+
+    @property
     def needs(self) -> str | None:
         """The file that its disk starts from, if it is a file."""
         source = self.image.spec.source
@@ -295,6 +309,9 @@ class Suites:
         items[:] = in_written_order(
             items, index, lambda directory: [source.directory for source in self._suites[directory.path].sources]
         )
+        # from here on in the order in which they are built
+        seen = dict.fromkeys(directory.path for item in items if (directory := directory_of(item)))
+        self._suites = {path: self._suites[path] for path in (*seen, *self._suites)}
         for suite in self:
             suite.select(items)
 

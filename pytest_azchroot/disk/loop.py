@@ -95,7 +95,7 @@ def open_disk(path: Path, *, opener: Opener, control: str = CONTROL, read_only: 
         finally:
             os.close(descriptor)
     else:
-        raise DiskError(f"the disk {path} is neither a file nor a block device")
+        raise DiskError("the disk is neither a file nor a block device")
     _lock(device)
     return device
 

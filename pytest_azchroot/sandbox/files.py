@@ -99,7 +99,7 @@ def _store(
     parent = os.path.dirname(real)
     inroot.make_directories(parent)
     mode, owner = _attributes(real, mode=mode, owner=owner, keep=keep)
-    passing = os.path.join(parent, f".{os.path.basename(real)}.azchroot-{os.getpid()}")
+    passing = os.path.join(parent, f".azchroot-{os.getpid()}")
     fresh = os.open(passing, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fresh, "wb") as file:

@@ -234,6 +234,7 @@ def main(channel: wire.Channel, keeper: int) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_NAME, b"azchroot-holder")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    os.umask(0o022)  # the caller's may hide /dev from the users of the image
     try:
         options, (disk,) = channel.receive()
         # only now: the keeper must not hold the mount namespace
@@ -241,7 +242,10 @@ def main(channel: wire.Channel, keeper: int) -> NoReturn:
             syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
         except OSError as error:
             raise namespaces.denied("mount, IPC and UTS", error) from error
-        holder = Holder(channel, path=f"/proc/self/fd/{disk}", hostname=options["hostname"])
+        try:
+            holder = Holder(channel, path=f"/proc/self/fd/{disk}", hostname=options["hostname"])
+        except PermissionError as error:
+            raise namespaces.forbidden(error) from error
     except Exception as error:
         channel.send({"id": 0, "error": faults.encode(error)})
         os._exit(_NOT_STARTED)

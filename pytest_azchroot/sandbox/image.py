@@ -33,7 +33,7 @@ class Image:
     def __init__(self) -> None:
         self._baseline = {mount.id for mount in mounts.current()}
         self._after: dict[int, list[Callable[[], None]]] = {}
-        self._copied: list[inroot.Copied] = []
+        self._copied: dict[str, inroot.Copied] = {}
         self._resolv_conf_lent = False
         self._root: str | None = None
         self._pending: tuple[str, Callable[[], None]] = ("", lambda: None)
@@ -181,7 +181,8 @@ class Image:
         for path in paths:
             if path == _RESOLV_CONF and self._resolv_conf_lent:
                 continue
-            self._copied.append(self._copy(path))
+            if path not in self._copied:
+                self._copied[path] = self._copy(path)
 
     def _copy(self, path: str) -> inroot.Copied:
         try:
@@ -203,9 +204,9 @@ class Image:
     def give_back(self) -> None:
         """Take the copied files out again."""
         while self._copied:
-            copied = self._copied[-1]
-            self.in_image(functools.partial(inroot.give_back, copied))
-            self._copied.pop()
+            path = next(reversed(self._copied))
+            self.in_image(functools.partial(inroot.give_back, self._copied[path]))
+            del self._copied[path]
 
     def sync(self) -> None:
         """Write out every file system that is on a device, and hear of write errors."""

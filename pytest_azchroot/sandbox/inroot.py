@@ -80,6 +80,8 @@ def copy_in(descriptor: int, path: str, *, mode: int) -> Copied:
         if os.path.isdir(final) and not os.path.islink(final):
             raise IsADirectoryError(21, "Is a directory", final)
         aside = os.path.join(parent, f".{name}.azchroot-original")
+        if os.path.lexists(aside):
+            raise FileExistsError(17, "File exists", aside)
         os.rename(final, aside)
     try:
         fresh = os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)

@@ -8,6 +8,11 @@ from pytest_azchroot.errors import UnavailableError
 
 from . import syscalls
 
+_PRIVILEGES = (
+    "run as root of the machine, not of a user namespace; in a container: --privileged, or --cap-add SYS_ADMIN and "
+    "MKNOD with seccomp and AppArmor profiles that allow unshare and mount"
+)
+
 
 def make_private() -> None:
     """From here on no mount of ours is seen outside and none from outside arrives."""
@@ -32,9 +37,9 @@ def enter(root: str) -> None:
 
 def denied(which: str, error: OSError) -> UnavailableError:
     """The error for a refused unshare(2)."""
-    return UnavailableError(
-        f"{which} namespaces cannot be made",
-        why=error.strerror,
-        hint="run as root with CAP_SYS_ADMIN; in a container: --privileged, or --cap-add SYS_ADMIN with seccomp and "
-        "AppArmor profiles that allow unshare and mount",
-    )
+    return UnavailableError(f"{which} namespaces cannot be made", why=error.strerror, hint=_PRIVILEGES)
+
+
+def forbidden(error: OSError) -> UnavailableError:
+    """The error for a sandbox whose mounts, nodes or loop device were refused."""
+    return UnavailableError("the sandbox cannot be set up", why=str(error), hint=_PRIVILEGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from pytest_azchroot.disk import loop
 from pytest_azchroot.errors import DiskError, SandboxError, UnavailableError
-from pytest_azchroot.sandbox import CommandError, Sandbox
+from pytest_azchroot.sandbox import CommandError, Sandbox, connection
 
 from .machine import partitions_of, run
 
@@ -116,6 +117,34 @@ def test_udev_is_kept_away(bare: Sandbox) -> None:
     # udev asks for this lock before it reads a partition table (systemd, BLOCK_DEVICE_LOCKING)
     done = subprocess.run(["flock", "--shared", "--nonblock", bare.device, "true"], check=False)
     assert done.returncode != 0
+
+
+def test_a_block_device_instead_of_a_file(disk: Path) -> None:
+    device = run("losetup", "--find", "--show", "--partscan", disk).strip()
+    try:
+        with Sandbox.start(Path(device), hostname="image") as sandbox:
+            assert sandbox.device == device
+            sandbox.mount(sandbox.partition(1))
+            sandbox.lend(None)
+            sandbox.write("/etc/motd", b"written\n")
+            assert sandbox.unmount().checked == (f"{device}p1 (ext4)",)
+            sandbox.close()
+        assert loop.bound_to(device.removeprefix("/dev/")) == str(disk), "it is not ours to release"
+    finally:
+        run("losetup", "--detach", device)
+
+
+def test_a_device_that_another_program_has_locked(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    device = run("losetup", "--find", "--show", "--partscan", disk).strip()
+    code = "from pytest_azchroot.disk import loop; loop._lock.__kwdefaults__['patience'] = 0.2"
+    try:
+        with Path(device).open("rb") as other, pytest.raises(DiskError, match="is locked by another program"):
+            fcntl.flock(other, fcntl.LOCK_EX)
+            monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{code}; main()"))
+            with Sandbox.start(Path(device), hostname="image"):
+                pass
+    finally:
+        run("losetup", "--detach", device)
 
 
 def test_a_file_system_on_the_whole_disk(blank: Path, userland: Path) -> None:
@@ -349,6 +378,15 @@ def test_copied_files_are_taken_out_and_originals_are_back(bare: Sandbox, tmp_pa
     assert bare.inside(["readlink", str(path)]).stdout == "/etc/passwd\n"
     assert bare.inside(["ls", "-A", str(tmp_path)]).stdout == "file\n"
     assert "changed" not in bare.inside("cat /etc/passwd").stdout
+
+
+def test_a_file_named_twice_keeps_its_original(sandbox: Sandbox) -> None:
+    sandbox.write("/etc/hostname", b"original\n")
+    sandbox.copy_files(["/etc/hostname", "/etc/hostname"])
+    sandbox.copy_files(["/etc/hostname"])
+    sandbox.unmount()
+    sandbox.mount(sandbox.partition(1))
+    assert sandbox.read("/etc/hostname") == b"original\n"
 
 
 def test_a_copied_file_does_not_follow_links_out(bare: Sandbox, tmp_path: Path) -> None:
