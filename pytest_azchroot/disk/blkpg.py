@@ -86,7 +86,7 @@ def table(node: str) -> dict[int, Extent]:
     argv = ["partx", "--noheadings", "--raw", "--output", columns, node]
     try:
         done = subprocess.run(argv, capture_output=True, check=False, stdin=subprocess.DEVNULL)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # missing, or there and not executable
         raise UnavailableError("partx is not installed", hint="apt-get install util-linux") from None
     if done.returncode != 0:
         why = done.stderr.decode(errors="replace").strip()

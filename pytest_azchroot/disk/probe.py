@@ -57,7 +57,7 @@ def _facts(node: str) -> dict[str, str]:
         done = subprocess.run(
             ["blkid", "--probe", "--output", "export", node], capture_output=True, check=False, stdin=subprocess.DEVNULL
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # missing, or there and not executable
         raise UnavailableError("blkid is not installed", hint="apt-get install util-linux") from None
     if done.returncode not in {0, _NOTHING_FOUND}:
         why = done.stderr.decode(errors="replace").strip() or f"blkid exited with {done.returncode}"

@@ -55,6 +55,8 @@ class Completed:
 class CommandError(AzchrootError):
     """A command failed or took too long. ``completed`` is what there is of it."""
 
+    __module__ = "pytest_azchroot"  # as people import it, and as tracebacks should name it
+
     def __init__(self, completed: Completed, *, timeout: float | None = None) -> None:
         self.completed = completed
         self.timeout = timeout

@@ -138,10 +138,13 @@ def test_a_device_that_another_program_has_locked(disk: Path, monkeypatch: pytes
     device = run("losetup", "--find", "--show", "--partscan", disk).strip()
     code = "from pytest_azchroot.disk import loop; loop._lock.__kwdefaults__['patience'] = 0.2"
     try:
-        with Path(device).open("rb") as other, pytest.raises(DiskError, match="is locked by another program"):
+        monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{code}; main()"))
+        with Path(device).open("rb") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
-            monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{code}; main()"))
-            with Sandbox.start(Path(device), hostname="image"):
+            with (
+                pytest.raises(DiskError, match="is locked by another program"),
+                Sandbox.start(Path(device), hostname="image"),
+            ):
                 pass
     finally:
         run("losetup", "--detach", device)

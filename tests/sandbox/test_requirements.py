@@ -94,4 +94,4 @@ def test_the_callers_umask_does_not_reach_the_image(disk: Path) -> None:
         "    print(sandbox.inside('stat -c %a /dev /dev/disk /dev/null /dev/shm /proc /run /a /a/b; umask').stdout)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, disk], check=True, capture_output=True, text=True)
-    assert done.stdout.split() == "755 755 666 1777 555 755 755 644 0022".split()
+    assert done.stdout.split() == ["755", "755", "666", "1777", "555", "755", "755", "644", "0022"]
