@@ -47,7 +47,7 @@ class LocalCloud:
         wanted, problems = _outputs(order)
         source: DiskImage | None = None
         try:
-            if str(_source_path(order)) not in order.coming:
+            if not _is_coming(order):
                 source = _source(order)
                 problems += _size_problems(_size(order, source), wanted)
         except AzchrootError as error:
@@ -144,7 +144,15 @@ def _source_path(order: Order) -> Path | None:
         return None
     if spec.source is None:
         raise DiskError("image.yaml names no source", hint="set `source`, or `from_scratch: true`")
-    return Path(os.path.abspath(order.directory / spec.source))
+    # Resolved and not shortened: where the image's directory is a symbolic link, `..` is not what stands before it.
+    path = order.directory.absolute() / spec.source
+    return path.parent.resolve() / path.name
+
+
+def _is_coming(order: Order) -> bool:
+    """Whether an image before this one is about to publish the source."""
+    source = order.configuration.spec.source
+    return source is not None and os.path.abspath(order.directory / source) in order.coming
 
 
 def _source(order: Order) -> DiskImage | None:

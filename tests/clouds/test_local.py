@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,21 @@ def test_extents_are_shared_where_they_can_be(image: Path, mount: Mount, caplog:
         (path,) = published(plain(inside))
     assert "shares the extents of" in caplog.text
     assert path.read_bytes()[:SIZE] == (other / "base.raw").read_bytes()
+
+
+def test_a_source_is_found_from_an_image_behind_a_symbolic_link(image: Path) -> None:
+    link = image.parent / "elsewhere" / "link"
+    link.parent.mkdir()
+    link.symlink_to(image)
+    assert problems(plain(link)) == []
+    (path,) = published(plain(link))
+    assert path == image / "a.vhd"
+
+
+def test_a_source_that_is_coming_need_not_exist_yet(image: Path) -> None:
+    asked = order(image, "source: ../other/none.raw\noutput: a.vhd\n")
+    assert problems(replace(asked, coming=frozenset({str(image.parent / "other" / "none.raw")}))) == []
+    assert len(problems(asked)) == 1
 
 
 # -- without publishing
