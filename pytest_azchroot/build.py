@@ -12,9 +12,11 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pytest_azchroot.clouds import Artifact, Cloud, Disk, Order
+from pytest_azchroot.disk.space import exhausted
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
 from pytest_azchroot.gate import Ledger, some
 from pytest_azchroot.image import Image
@@ -84,6 +86,7 @@ class Build:
         self.interrupted = False
         """The user wants to leave: do not wait, do not check, let the kernel clean."""
         self._output = output
+        self._backing: Path | None = None
         self._stack = ExitStack()
         self._attached = ExitStack()
         self._closed = False
@@ -105,6 +108,7 @@ class Build:
         self._attached = self._stack.enter_context(ExitStack())
         with self.timeline.stage("attach"):
             attachment = self._attached.enter_context(self.cloud.attach(self.order, disk))
+            self._backing = attachment.path
             self.sandbox = sandbox = self._attached.enter_context(
                 Sandbox.start(
                     attachment.path,
@@ -187,6 +191,10 @@ class Build:
             with self.timeline.stage("publish"):
                 self.image.artifacts = tuple(self.cloud.publish(self.order, self.image.disk))
         return self.image.artifacts
+
+    def hint(self) -> str | None:
+        """What this machine lacks, where that may be why something failed in the image."""
+        return exhausted(self._backing) if self._backing else None
 
     # -- the lenient way out
 

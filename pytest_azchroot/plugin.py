@@ -115,7 +115,7 @@ class Conductor:
 
     def pytest_report_collectionfinish(self) -> str | None:
         suites = list(self.suites)
-        if not suites:
+        if not suites or self.config.option.verbose < 0:
             return None
         origin = self.suites.settings.cloud_origin
         return terminal.header(
@@ -134,7 +134,7 @@ class Conductor:
         touches = not (option.collectonly or option.setupplan)
         if touches and (not session.testsfailed or option.continue_on_collection_errors):
             if problems := problems_of_session(self.suites, session.items):
-                raise pytest.UsageError("\n".join(["cannot build:", *problems]))
+                raise pytest.UsageError("\n".join(["cannot build:", *map(self.suites.mask, problems)]))
             self.building = True
             if len(self.suites) and threading.current_thread() is threading.main_thread():
                 before = signal.signal(signal.SIGTERM, _terminate)
@@ -173,8 +173,11 @@ class Conductor:
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        if self.suites.of(item) is None:
+        suite = self.suites.of(item)
+        if suite is None:
             return (yield)
+        if call.excinfo and (hint := suite.build.hint()):
+            self.suites.log.write("stderr", f"hint: {hint}\n".encode())
         if text := self.suites.log.take():
             item.add_report_section(call.when, "azchroot", text)
         told = _to_the_point(call.excinfo) if call.excinfo and not self.config.option.fulltrace else None
@@ -236,13 +239,18 @@ def _to_the_point(excinfo: pytest.ExceptionInfo[BaseException]) -> str | None:
 
     Where none of the suite's is there, the error's own words are all there is to tell.
     """
-    if not isinstance(excinfo.value, AzchrootError):
+    if not _says_what_to_do(excinfo):
         return None
-    entries = excinfo.traceback
-    suite = entries.filter(lambda entry: not Path(str(entry.path)).is_relative_to(HERE))
-    excinfo.traceback = suite
-    foreign = [entry for entry in suite if "site-packages" not in str(entry.path) and entry.path != "<string>"]
-    return None if foreign else f"{type(excinfo.value).__name__}: {excinfo.value}"
+    ours = [entry for entry in excinfo.traceback if Path(entry.path).is_relative_to(HERE)]
+    for entry in ours:
+        # pytest's convention, which it looks up in a frame's globals too; dropping entries would not outlast its cut
+        entry.frame.f_globals["__tracebackhide__"] = _says_what_to_do
+    suite = [entry for entry in excinfo.traceback if entry not in ours and "site-packages" not in str(entry.path)]
+    return None if suite else f"{type(excinfo.value).__name__}: {excinfo.value}"
+
+
+def _says_what_to_do(excinfo: pytest.ExceptionInfo[BaseException] | None) -> bool:
+    return excinfo is not None and isinstance(excinfo.value, AzchrootError)
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from pytest_azchroot.errors import DiskError
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """The file system, or the user's share of it, is full."""
 
+NOTHING = 1 << 20
+"""Bytes: with less than this, nothing of use can be written."""
+
 
 def mount_point(path: Path) -> Path:
     """The directory at which the file system that holds ``path`` is mounted."""
@@ -24,6 +27,18 @@ def free(path: Path) -> int:
     """Bytes that this process may still allocate in the file system that holds ``path``."""
     state = os.statvfs(path)
     return (state.f_bfree if os.geteuid() == 0 else state.f_bavail) * state.f_frsize
+
+
+def exhausted(file: Path) -> str | None:
+    """What to tell the user where a disk image's own file system has no room for it to grow.
+
+    A loop device can report that only as an I/O error, after which the file system on it is read-only.
+    """
+    directory = file.resolve().parent
+    if not file.is_file() or not directory.is_dir() or free(directory) >= NOTHING:
+        return None
+    where = mount_point(directory)
+    return f"the file system at {where}, where the image's disk grows, is full: make room below {where}"
 
 
 def allocated(fd: int) -> int:

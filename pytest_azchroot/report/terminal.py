@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.disk.space import human
 from pytest_azchroot.gate import count, some
 from pytest_azchroot.report.result import ImageResult
 from pytest_azchroot.report.timeline import seconds
@@ -47,14 +48,5 @@ def _place(artifact: Artifact, start: Path) -> str:
     if not os.path.isabs(artifact.id) or not os.path.exists(artifact.id):
         return artifact.id
     used = os.stat(artifact.id).st_blocks * 512
-    return f"{os.path.relpath(artifact.id, start)} ({size(artifact.size)}, {size(used)} on disk)"
+    return f"{os.path.relpath(artifact.id, start)} ({human(artifact.size)}, {human(used)} on disk)"
 
-
-def size(number: int) -> str:
-    """Bytes as a person says them, by powers of 1024."""
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    raise AssertionError("unreachable")

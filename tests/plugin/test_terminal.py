@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from .conftest import CHECKS, STEPS, Workshop
@@ -82,6 +85,21 @@ def test_a_wrong_config_lists_every_problem_with_its_line(workshop: Workshop) ->
     assert result.ret == 2
     result.stdout.fnmatch_lines(["*image.yaml:4: *os_disk_size*", "*image.yaml:5: *mount_partiton*"])
     result.stdout.fnmatch_lines(["*mount_partition*"])
+
+
+def test_a_full_disk_is_named(workshop: Workshop, tmp_path: Path) -> None:
+    """The loop device has only an I/O error to tell; the file system that holds the image is what is full."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", tmp_path], check=True)
+    try:
+        workshop.image(
+            yaml=f"clouds: {{local: {{output: {tmp_path}/x.raw}}}}",
+            test_10="import pytest\n@pytest.mark.provision\ndef test_step(chroot): chroot.run('cat /dev/urandom >/big')",
+        )
+        result = workshop.run()
+        result.stdout.fnmatch_lines([f"hint: the file system at {tmp_path}* is full*"])
+        assert (result.ret, list(tmp_path.iterdir())) == (1, [])
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
 
 
 def test_unknown_variables_are_an_error(workshop: Workshop) -> None:

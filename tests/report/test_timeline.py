@@ -1,4 +1,4 @@
-"""The timeline adds up, and the words for durations and sizes are a person's."""
+"""The timeline adds up, and the words for durations are a person's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from itertools import count
 
 import pytest
 
-from pytest_azchroot.report.terminal import size
 from pytest_azchroot.report.timeline import Timeline, seconds
 
 
@@ -54,18 +53,3 @@ def test_a_watcher_hears_begin_and_end() -> None:
 @pytest.mark.parametrize(("spent", "words"), [(0.04, "0.0 s"), (9.94, "9.9 s"), (41.2, "41 s"), (200.4, "3 min 20 s")])
 def test_durations(spent: float, words: str) -> None:
     assert seconds(spent) == words
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (0, "0 B"),
-        (512, "512 B"),
-        (1536, "1.5 KiB"),
-        (200 << 20, "200 MiB"),
-        (2 << 30, "2.0 GiB"),
-        (5 << 50, "5120 TiB"),
-    ],
-)
-def test_sizes(number: int, words: str) -> None:
-    assert size(number) == words
