@@ -41,6 +41,12 @@ class Block:
         named = _FILE.match(self.text.partition("\n")[0])
         return named[1] if named else None
 
+    @cached_property
+    def content(self) -> str:
+        """What is in that file: all of it, but a script begins with its ``#!`` and not with its name."""
+        rest = self.text.partition("\n")[2]
+        return rest if rest.startswith("#!") else self.text
+
     def commands(self) -> Iterator[tuple[str, str]]:
         """Of a ``console`` block: each command, and what it printed."""
         command, printed = "", ""

@@ -22,28 +22,31 @@ _VARYING = (
 )
 
 
-def follow(blocks: Iterable[Block], directory: Path) -> None:
-    """Write the files and run the commands of a page, in its order."""
+def follow(blocks: Iterable[Block], directory: Path, *, tools: Path | None = None) -> None:
+    """Write the files and run the commands of a page, in its order.
+
+    :param tools: a directory whose programs go before all others.
+    """
     code = 0
     for block in blocks:
         if block.file:
             path = directory / block.file
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(block.text)
+            path.write_text(block.content)
         elif block.language == "console":
             for command, expected in block.commands():
-                code, printed = run(command, directory, last=code)
+                code, printed = run(command, directory, last=code, tools=tools)
                 if not matches(expected, printed):
                     message = f"{block}: `{command}` printed (exit code {code})\n\n{printed}\nand not\n\n{expected}"
                     pytest.fail(message, pytrace=False)
 
 
-def run(command: str, directory: Path, *, last: int = 0) -> tuple[int, str]:
+def run(command: str, directory: Path, *, last: int = 0, tools: Path | None = None) -> tuple[int, str]:
     """Run what somebody typed, after a command that ended with ``last``; the exit code, and all that was printed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name != "CI"}
-    bin_directory = str(Path(sys.executable).parent)
+    first = [str(path) for path in (tools, Path(sys.executable).parent) if path]
     environment |= {
-        "PATH": f"{bin_directory}:{environment['PATH']}",
+        "PATH": ":".join([*first, environment["PATH"]]),
         "COLUMNS": "80",
         "PYTHONUNBUFFERED": "1",  # else stdout and stderr would not come in the order of their writing
         "PYTHONDONTWRITEBYTECODE": "1",  # a file that is rewritten within a second must be read again
