@@ -21,6 +21,7 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
     return [
         *requirements(),
         *_unknown_variables(suites),
+        *_claimed_twice(selected),
         *(f"{suite.image.name}: {problem}" for suite in selected for problem in _problems(suite, items)),
     ]
 
@@ -36,6 +37,15 @@ def _problems(suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
         isinstance(item, PublishItem) and item.suite is suite for item in items
     ):
         yield "--azchroot-require-publish is set, but its publish item is not selected"
+
+
+def _claimed_twice(selected: Sequence[Suite]) -> Iterator[str]:
+    claimed: dict[str, str] = {}
+    for suite in selected:
+        for path in sorted(suite.makes):
+            if path in claimed:
+                yield f"{suite.image.name} and {claimed[path]} would both publish {path}"
+            claimed[path] = suite.image.name
 
 
 def _unknown_variables(suites: Suites) -> Iterator[str]:

@@ -82,13 +82,17 @@ class Suite:
     def needs(self) -> str | None:
         """The file that its disk starts from, if it is a file."""
         source = self.image.spec.source
-        return None if source is None else os.path.abspath(self.image.path / source)
+        return None if source is None else self._file(source)
 
-    def makes(self, path: str | None) -> bool:
-        """Whether it will publish this file."""
-        if path is None or self.policy.switched_off:
-            return False
-        return any(os.path.abspath(self.image.path / output) == path for output in self.image.spec.output)
+    @property
+    def makes(self) -> frozenset[str]:
+        """The files that it will publish."""
+        return frozenset(() if self.policy.switched_off else map(self._file, self.image.spec.output))
+
+    def _file(self, name: str) -> str:
+        """A file named in image.yaml, by the one path that it has whatever links lead to it; itself not followed."""
+        path = self.image.path / name
+        return str(path.parent.resolve() / path.name)
 
     def collected(self, item: pytest.Item) -> None:
         """A test of this image has been collected."""
@@ -305,7 +309,7 @@ class Suites:
         """
         publishing = [item.suite for item in items if isinstance(item, PublishItem)]
         for suite in self:
-            suite.sources = [each for each in publishing if each is not suite and each.makes(suite.needs)]
+            suite.sources = [each for each in publishing if each is not suite and suite.needs in each.makes]
         items[:] = in_written_order(
             items, index, lambda directory: [source.directory for source in self._suites[directory.path].sources]
         )

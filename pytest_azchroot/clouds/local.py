@@ -151,8 +151,7 @@ def _source_path(order: Order) -> Path | None:
 
 def _is_coming(order: Order) -> bool:
     """Whether an image before this one is about to publish the source."""
-    source = order.configuration.spec.source
-    return source is not None and os.path.abspath(order.directory / source) in order.coming
+    return str(_source_path(order)) in order.coming
 
 
 def _source(order: Order) -> DiskImage | None:

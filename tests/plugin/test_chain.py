@@ -54,3 +54,12 @@ def test_a_circle_is_said_before_anything_is_made(workshop: Workshop) -> None:
     result = workshop.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["a: its source is made by z, which starts from it"])
+
+
+def test_two_images_cannot_publish_the_same_file(workshop: Workshop) -> None:
+    for name in ("a", "b"):
+        config = workshop.image(name) / "image.yaml"
+        config.write_text(f"cloud: local\nsource: {workshop.source}\noutput: ../both.raw\n")
+    result = workshop.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["b and a would both publish */both.raw"])

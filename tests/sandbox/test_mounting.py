@@ -181,7 +181,7 @@ def test_two_copies_of_one_xfs_at_once(blank: Path, tmp_path: Path) -> None:
     shutil.copy(blank, twin)
     with Sandbox.start(blank, hostname="one") as one, Sandbox.start(twin, hostname="two") as two:
         one.mount(one.device)
-        two.mount(two.device, options=["nouuid"])
+        two.mount(two.device)
 
 
 def test_options_and_wrapper(bare: Sandbox) -> None:
