@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_azchroot.errors import DirtyImageError, SandboxError
-from pytest_azchroot.sandbox import Process, Sandbox, checks
+from pytest_azchroot.errors import DirtyImageError, DiskError, SandboxError
+from pytest_azchroot.sandbox import Process, Sandbox, checks, connection
 
 from .machine import PARTITION_START, descendants_of, eventually, is_alive, loops_below, partitions_of, run
 
@@ -144,6 +144,15 @@ def test_a_loop_device_over_a_file_of_the_image_is_found(sandbox: Sandbox) -> No
             sandbox.unmount()
     finally:
         run("losetup", "--detach", device)
+
+
+def test_a_device_that_is_still_open_does_not_close(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "from pytest_azchroot.disk import loop; loop.release.__kwdefaults__['patience'] = 0.2"
+    monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{code}; main()"))
+    with Sandbox.start(disk, hostname="image") as sandbox, Path(sandbox.device).open("rb") as other:
+        with pytest.raises(DiskError, match="is still open somewhere"):
+            sandbox.close()
+        other.close()
 
 
 def test_a_damaged_file_system_is_found(sandbox: Sandbox, disk: Path) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from pytest_azchroot.errors import SandboxError
 from pytest_azchroot.sandbox import CommandError, Sandbox
+from pytest_azchroot.sandbox.pump import Pump
 
-from .machine import eventually
+from .machine import children_of, eventually, run
 
 pytestmark = pytest.mark.root
 
@@ -176,6 +177,15 @@ def test_the_build_machine_is_not_in_its_mount_table(sandbox: Sandbox) -> None:
     assert {line.split()[1].split("/")[1] for line in lines[1:]} == {"dev", "proc", "sys", "run", "etc"}
 
 
+def test_its_mount_namespace_has_no_way_to_the_build_machine(sandbox: Sandbox) -> None:
+    # a chroot would hide the build machine's root; here it is not in the namespace at all
+    sandbox.inside("setsid sleep 1000 &")
+    assert eventually(lambda: [each.command for each in sandbox.survivors()] == ["sleep 1000"])
+    [daemon] = children_of(sandbox.holder)
+    root = run("nsenter", "--target", str(daemon), "--mount", "/bin/busybox", "ls", "/")
+    assert root == sandbox.inside("ls /").stdout
+
+
 def test_a_chroot_does_not_lead_out(sandbox: Sandbox) -> None:
     # the classical way out of a chroot: a directory outside the new root, then up
     script = "mkdir -p /jail/bin && cp /bin/busybox /jail/bin/sh && chroot /jail /bin/sh -c 'cd ../../../..; echo *'"
@@ -212,6 +222,19 @@ def test_a_daemon_does_not_hold_the_reader(sandbox: Sandbox) -> None:
 def test_a_daemon_that_writes_without_end_does_not_hold_the_reader(sandbox: Sandbox) -> None:
     done = sandbox.inside("setsid yes & sleep 0.2; echo started >&2", timeout=20)
     assert done.stderr == "started\n"
+
+
+def test_what_a_command_leaves_in_its_pipes_is_bounded() -> None:
+    # somebody who writes whenever there is room: without a bound this would never end
+    def write_more(*_: object) -> None:
+        os.write(writer, b"more")
+
+    with Pump(content=None, stdin=None, stdout=None, hear=write_more) as pump:
+        writer = os.dup(pump.descriptors[0])
+        os.write(writer, b"begin")
+        pump.drain()
+        os.close(writer)
+    assert 1 < len(pump.chunks) < 1 << 17
 
 
 def test_a_timeout_ends_the_whole_tree(sandbox: Sandbox) -> None:
