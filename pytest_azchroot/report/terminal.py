@@ -49,4 +49,3 @@ def _place(artifact: Artifact, start: Path) -> str:
         return artifact.id
     used = os.stat(artifact.id).st_blocks * 512
     return f"{os.path.relpath(artifact.id, start)} ({human(artifact.size)}, {human(used)} on disk)"
-
