@@ -60,7 +60,9 @@ class Channel:
         try:
             payload, descriptors, _, _ = socket.recv_fds(self._socket, _DATAGRAM, _DESCRIPTORS)
         except ConnectionResetError:
-            payload, descriptors = b"", []
+            # The other side ended with a message of ours unread. The kernel says so once, and before it hands out
+            # what that side had still to say.
+            payload, descriptors, _, _ = socket.recv_fds(self._socket, _DATAGRAM, _DESCRIPTORS)
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
         if payload == _IN_MEMFD:
