@@ -206,6 +206,8 @@ class Sandbox(Transfers):
         for part in (*argv, *(word for item in arguments["environment"].items() for word in item)):
             if "\0" in part:
                 raise SandboxError(f"a command or variable cannot hold a NUL character: {part[:80]!r}")
+        if hear is not None and hear is self._output:  # a log wants to know whose output comes; a caller knows
+            hear("stdout", f"$ {as_shown(command)}\n".encode(errors="replace"))
         started = time.monotonic()
         code, chunks = self._connection.run(
             operation, {"argv": argv, **arguments}, content=content, timeout=timeout, hear=hear
