@@ -16,6 +16,7 @@ from .markdown import Block
 _VARYING = (
     (re.compile(r"  \[[a-z_]+ \d[^\]]*\]$", re.MULTILINE), ""),  # the stages that took long enough to be named
     (re.compile(r"\d+(\.\d+)? MiB on disk"), "N MiB on disk"),
+    (re.compile(r"/dev/loop\d+"), "/dev/loopN"),
     (re.compile(r" in \d+\.\d+s( \(\d+:\d+:\d+\))?"), " in N s"),
     (re.compile(r"(={3,}|_{3,}|-{3,}|!{3,})"), "==="),  # as wide as the words between them leave room for
     (re.compile(r"[ \t]+$", re.MULTILINE), ""),
