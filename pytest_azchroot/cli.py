@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_azchroot import __version__
+from pytest_azchroot.disk.digest import PATTERN as DIGEST
+from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.spec import BUILTIN_CLOUDS, ConfigError, Configuration, Problem, declared_variables, load
 from pytest_azchroot.spec.reference import reference
@@ -94,7 +96,23 @@ def _add_schema(subparsers: Subparsers) -> None:
     parser.set_defaults(run=_schema)
 
 
-_COMMANDS: tuple[Callable[[Subparsers], None], ...] = (_add_validate, _add_schema)
+def _add_digest(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "digest",
+        help="print the payload digest of disk image files, as the manifest has it",
+        description="Print the payload digest of disk image files: SHA-256 over the disk's blocks that are not zero, "
+        "so the same for a raw file, a VHD, a VHDX and a qcow2 of one disk. It is the digest in an image's manifest. "
+        "Needs no root.",
+        epilog="Exit status: 0 all is well, 1 a file cannot be read or differs, 2 wrong usage.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a raw, VHD, VHDX or qcow2 file")
+    parser.add_argument(
+        "-c", "--check", action="store_true", help="FILE holds lines of this command's output: compare what they name"
+    )
+    parser.set_defaults(run=_digest)
+
+
+_COMMANDS: tuple[Callable[[Subparsers], None], ...] = (_add_validate, _add_schema, _add_digest)
 
 
 @dataclass(frozen=True)
@@ -182,6 +200,33 @@ def _schema(options: argparse.Namespace) -> int:
         reference() if options.markdown else json.dumps(json_schema(), indent=2), end="" if options.markdown else "\n"
     )
     return OK
+
+
+def _digest(options: argparse.Namespace) -> int:
+    wanted = [line for file in options.files for line in _digest_lines(file)] if options.check else None
+    results = []
+    for expected, path in wanted if wanted is not None else [(None, file) for file in options.files]:
+        try:
+            found = digest_of(path)
+        except AzchrootError as error:
+            print(error, file=sys.stderr)
+            results.append(False)
+            continue
+        results.append(expected in (None, found))
+        print(f"{found}  {path}" if expected is None else f"{path}: {'OK' if results[-1] else 'FAILED'}")
+    return OK if all(results) else FAILED
+
+
+def _digest_lines(file: Path) -> list[tuple[str, Path]]:
+    """The digests and paths that a file of this command's output holds."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    parts = [line.partition("  ") for line in lines]
+    if not parts or not all(DIGEST.fullmatch(digest) and path for digest, _, path in parts):
+        raise UsageError(f"{file} holds no lines of `azchroot digest`")
+    return [(digest, Path(path)) for digest, _, path in parts]
 
 
 if __name__ == "__main__":
