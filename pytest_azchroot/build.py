@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pytest_azchroot.clouds import Artifact, Cloud, Disk, Order
+from pytest_azchroot.disk.digest import digest
+from pytest_azchroot.disk.image import opened
 from pytest_azchroot.disk.space import exhausted
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
-from pytest_azchroot.gate import Ledger, some
+from pytest_azchroot.gate import Ledger, failures, some
 from pytest_azchroot.image import Image
 from pytest_azchroot.report.timeline import Timeline
 from pytest_azchroot.sandbox import Chroot, Completed, FileSystem, Sandbox
@@ -83,6 +85,8 @@ class Build:
         """Called before each use of ``chroot``: raises where it is not allowed."""
         self.command_timeout: float | None = None
         """Seconds that a command may take; image.yaml's ``command_timeout`` goes before it."""
+        self.documented = False
+        """Somebody wants to know of this image even if it is not published: take its digests."""
         self.interrupted = False
         """The user wants to leave: do not wait, do not check, let the kernel clean."""
         self._output = output
@@ -98,7 +102,8 @@ class Build:
         if self.image.disk is None or self._closed:
             self._closed = False
             with self.timeline.stage("create"):
-                self.image.disk = self._stack.enter_context(self.cloud.create(self.order))
+                order = replace(self.order, digest_source=self._accounted)
+                self.image.disk = self._stack.enter_context(self.cloud.create(order))
             self.ledger.disks += 1
         return self.image.disk
 
@@ -178,6 +183,7 @@ class Build:
         with self._noting_trouble(), self.timeline.stage("close"), self._attached:
             if self.ledger.trouble is None and not self.interrupted and self.ledger.disks:
                 sandbox.close()
+                self._take_digest()
                 self.ledger.closed = True
 
     def publish(self) -> tuple[Artifact, ...]:
@@ -209,6 +215,23 @@ class Build:
         self._stack.close()
 
     # -- helpers
+
+    @property
+    def _accounted(self) -> bool:
+        """Whether digests are worth their time: the image may still be published, or somebody asked.
+
+        They are not where only some tests are run, over and over, to see what they do.
+        """
+        ledger = self.ledger
+        return self.documented or (self.order.publish and not ledger.dropped and not failures(ledger))
+
+    def _take_digest(self) -> None:
+        """Note what the closed disk holds. From here on every artifact has to have this digest."""
+        disk, path = self.image.disk, self._backing
+        if disk is None or path is None or not self._accounted:
+            return
+        with self.timeline.stage("digest"), opened(path) as fd:
+            self.image.disk = replace(disk, digest=digest(fd, size=disk.size))
 
     @property
     def environment(self) -> Mapping[str, str]:

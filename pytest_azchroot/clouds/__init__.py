@@ -31,6 +31,8 @@ class Order:
     """Whether an artifact of the same name may be replaced."""
     coming: frozenset[str] = frozenset()
     """Artifacts that images before this one are about to publish: a source among them need not exist yet."""
+    digest_source: bool = False
+    """Whether somebody will ask for :attr:`Disk.source_digest`. It costs reading the source."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,10 @@ class Disk:
     """Bytes that the machine sees, footer excluded."""
     source: str
     """Where its bytes came from: ``scratch``, a path, a resource id."""
+    source_digest: str | None = None
+    """The payload digest of the source, as :mod:`pytest_azchroot.disk.digest` defines it; None if it was not taken."""
+    digest: str | None = None
+    """The payload digest of this disk, taken when it was closed; None before. The build sets it, not the cloud."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,8 @@ class Artifact:
     """A path or a resource id."""
     size: int
     """Bytes of the disk that the artifact holds."""
+    digest: str | None = None
+    """The payload digest of the disk that it holds: that of :attr:`Disk.digest`."""
 
 
 @runtime_checkable

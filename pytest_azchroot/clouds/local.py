@@ -20,6 +20,7 @@ from pathlib import Path
 from pytest_azchroot.clouds import Artifact, Attachment, Disk, Order
 from pytest_azchroot.disk import outputs, qemu, space, vhd
 from pytest_azchroot.disk.copy import Progress, can_clone, copy, quiet
+from pytest_azchroot.disk.digest import digest
 from pytest_azchroot.disk.image import DiskImage, identify, identify_open, opened, qemu_node
 from pytest_azchroot.disk.outputs import Output
 from pytest_azchroot.disk.partial import Partial, partial
@@ -73,14 +74,16 @@ class LocalCloud:
         with ExitStack() as stack:
             with _explaining(doing, directory):
                 working = stack.enter_context(partial(directory, name))
+            source_digest = None
             if path is None:
                 size = _size(order, None)
                 log.info("new empty disk of %s in %s", space.human(size), directory)
             else:
-                size = self._copy(order, path, working)
+                size, source_digest = self._copy(order, path, working)
             with _explaining(doing, directory):
                 os.ftruncate(working.fd, size)
-            disk = Disk(id=str(working.path), size=size, source="scratch" if path is None else str(path))
+            source = "scratch" if path is None else str(path)
+            disk = Disk(id=str(working.path), size=size, source=source, source_digest=source_digest)
             self._working[disk.id] = working
             stack.callback(self._working.pop, disk.id)
             yield disk
@@ -105,10 +108,11 @@ class LocalCloud:
         if wanted:
             log.info("publishing %s", ", ".join(str(each.path) for each in wanted))
             outputs.publish(working, wanted, size=disk.size, overwrite=order.overwrite, progress=self._progress)
-        return [Artifact(kind=each.kind, id=str(each.path), size=disk.size) for each in wanted]
+        return [Artifact(kind=each.kind, id=str(each.path), size=disk.size, digest=disk.digest) for each in wanted]
 
-    def _copy(self, order: Order, path: Path, working: Partial) -> int:
-        """Copy the source into the working disk; returns the size that the disk shall have."""
+    def _copy(self, order: Order, path: Path, working: Partial) -> tuple[int, str | None]:
+        """Copy the source into the working disk; returns the size that the disk shall have, and the source's digest
+        if the order wants it."""
         with opened(path) as fd:
             image = identify_open(fd, path)
             size = _size(order, image)
@@ -132,7 +136,9 @@ class LocalCloud:
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             raise DiskError(f"{path} was changed while it was copied", hint="build again when nothing writes to it")
         log.info("disk of %s in %s %s %s (%s)", space.human(size), working.directory, how, path, image.format)
-        return size
+        # Of the copy, which is raw whatever the source is, and which the page cache often still holds.
+        taken = digest(working.fd, size=image.size, progress=self._progress) if order.digest_source else None
+        return size, taken
 
 
 # -- what an order says

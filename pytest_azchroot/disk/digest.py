@@ -57,6 +57,9 @@ def digest(fd: int, *, size: int, progress: Progress = quiet) -> str:
     hasher = hashlib.sha256(_DOMAIN)
     following = 0
     try:
+        # Looked at first: what is beyond the end of a file passes for a hole. A block device has no st_size.
+        if (length := os.lseek(fd, 0, os.SEEK_END)) < size:
+            raise DiskError("the disk ended early", why=f"it has {length} of {size} bytes")
         for begin, end in extents(fd, size):
             # An extent may begin or end within a block, which the extent before has brought already.
             for number in range(max(begin // BLOCK, following), -(-end // BLOCK)):

@@ -128,7 +128,12 @@ def test_conversion_leaves_nothing(disk: Path, tmp_path: Path, monkeypatch: pyte
     assert list(room.iterdir()) == []
 
 
-def test_a_disk_that_ended_early(disk: Path) -> None:
+def test_a_disk_that_is_too_short(disk: Path) -> None:
+    with pytest.raises(DiskError, match="ended early"):
+        of(disk, 24 * MIB + 1)
+
+
+def test_a_disk_that_becomes_too_short(disk: Path) -> None:
     def shrink(done: int, total: int) -> None:
         os.truncate(disk, BLOCK + 512)
 
