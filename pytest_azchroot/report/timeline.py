@@ -19,7 +19,8 @@ class Watcher(Protocol):
 class Timeline:
     """The stages of one image, in the order in which they were first entered, in seconds.
 
-    A stage that is entered again (one test after the other in ``steps``) adds up.
+    A stage that is entered again (one test after the other in ``steps``) adds up. Of a stage within a stage the
+    time counts once, for the inner one.
 
     :param image: the image's name, for the watcher.
     :param watcher: shows a stage while it lasts; None shows nothing.
@@ -37,12 +38,14 @@ class Timeline:
     @contextmanager
     def stage(self, name: str, *, detail: str | None = None) -> Iterator[None]:
         """Time what happens inside. ``detail`` is shown while it lasts, instead of the stage's name."""
-        began = self._clock()
+        self.stages.setdefault(name, 0.0)
+        began, counted = self._clock(), sum(self.stages.values())
         try:
             with self.shown(detail or name):
                 yield
         finally:
-            self.add(name, self._clock() - began)
+            within = sum(self.stages.values()) - counted
+            self.add(name, self._clock() - began - within)
 
     @contextmanager
     def shown(self, detail: str) -> Iterator[None]:

@@ -34,6 +34,14 @@ def test_a_stage_that_fails_is_timed_too() -> None:
     assert timeline.stages == {"mount": 1.0}
 
 
+def test_a_stage_within_a_stage_counts_once() -> None:
+    clock = ticking()
+    timeline = Timeline("x", clock=lambda: next(clock))
+    with timeline.stage("close"), timeline.stage("digest"):
+        pass
+    assert list(timeline.stages.items()) == [("close", 2.0), ("digest", 1.0)]
+
+
 def test_a_watcher_hears_begin_and_end() -> None:
     heard: list[str] = []
 
