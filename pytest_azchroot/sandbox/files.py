@@ -16,6 +16,7 @@ from .archive import Entry, Window
 from .passwd import UnknownNameError
 
 _NEW_FILE = 0o644
+_PIECE = 65536
 
 
 def put_file(target: str, name: str, mode: int | None, owner: str | None, keep: bool) -> None:
@@ -46,10 +47,14 @@ def get(source: str) -> None:
         archive.pack(source, stream)
 
 
-def read(source: str) -> None:
-    """Write the bytes of a file to standard output."""
+def read(source: str, limit: int | None) -> None:
+    """Write the bytes of a file to standard output, or the first of them."""
     with archive.open_regular(source) as file, open(1, "wb", closefd=False) as stream:
-        shutil.copyfileobj(file, stream)
+        if limit is None:
+            shutil.copyfileobj(file, stream)
+        while limit and (data := file.read(min(limit, _PIECE))):
+            stream.write(data)
+            limit -= len(data)
 
 
 def remove(target: str) -> None:

@@ -69,13 +69,13 @@ class Transfers:
             arguments = {"name": "", "mode": mode, "owner": owner, "keep": True}
             self._transfer("put_file", {"target": target, **arguments}, stdin=stream.fileno())
 
-    def read(self, source: str) -> bytes:
-        """The bytes of a file of the image.
+    def read(self, source: str, *, limit: int | None = None) -> bytes:
+        """The bytes of a file of the image, of a larger one the first ``limit``: the image decides how large it is.
 
         :raises SandboxError: it cannot be read, or is no regular file.
         """
         with tempfile.TemporaryFile() as stream:
-            self._transfer("read", {"source": source}, stdout=stream.fileno())
+            self._transfer("read", {"source": source, "limit": limit}, stdout=stream.fileno())
             stream.seek(0)
             return stream.read()
 
