@@ -42,7 +42,7 @@ def make_4096(path: Path, keys: str, *, size: int = 20 * MIB) -> Path:
     """A sparse disk with sectors of 4096 bytes and a table by fdisk(8), which asks for keys."""
     with path.open("wb") as file:
         file.truncate(size)
-    command = ["fdisk", "--sector-size", "4096", path]
+    command: list[str | Path] = ["fdisk", "--sector-size", "4096", path]
     subprocess.run(command, input=keys, text=True, check=True, capture_output=True)
     return path
 
