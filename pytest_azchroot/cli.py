@@ -14,6 +14,7 @@ from pytest_azchroot import __version__
 from pytest_azchroot.disk.digest import PATTERN as DIGEST
 from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.errors import AzchrootError
+from pytest_azchroot.report import manifest
 from pytest_azchroot.spec import BUILTIN_CLOUDS, ConfigError, Configuration, Problem, declared_variables, load
 from pytest_azchroot.spec.reference import reference
 from pytest_azchroot.spec.schema import json_schema
@@ -92,7 +93,9 @@ def _add_schema(subparsers: Subparsers) -> None:
         description="Print the JSON Schema (draft 2020-12) of image.yaml. Save it, and begin a file with "
         "'# yaml-language-server: $schema=FILE'.",
     )
-    parser.add_argument("--markdown", action="store_true", help="print the reference of all options instead")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--markdown", action="store_true", help="print the reference of all options instead")
+    instead.add_argument("--manifest", action="store_true", help="print the JSON Schema of manifests instead")
     parser.set_defaults(run=_schema)
 
 
@@ -196,9 +199,10 @@ def _as_data(checked: _Checked) -> dict[str, object]:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    print(
-        reference() if options.markdown else json.dumps(json_schema(), indent=2), end="" if options.markdown else "\n"
-    )
+    if options.markdown:
+        print(reference(), end="")
+    else:
+        print(json.dumps(manifest.json_schema() if options.manifest else json_schema(), indent=2))
     return OK
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_azchroot import __version__
 from pytest_azchroot.cli import main
+from pytest_azchroot.report import manifest
 from pytest_azchroot.spec.reference import reference
 from pytest_azchroot.spec.schema import json_schema
 
@@ -123,6 +124,11 @@ def test_a_variable_of_one_of_several_images_is_fine_and_of_none_is_not(capsys: 
 def test_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == json_schema()
+
+
+def test_the_schema_of_manifests(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--manifest"]) == 0
+    assert json.loads(capsys.readouterr().out) == manifest.json_schema()
 
 
 def test_the_reference(capsys: pytest.CaptureFixture[str]) -> None:

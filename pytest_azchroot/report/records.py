@@ -1,0 +1,86 @@
+"""Where manifests are written: beside every file that was published, and where the user asked for them.
+
+A file ``web.vhd`` has its manifest in ``web.vhd.manifest.json``, so that several images may publish into one
+directory. The user's directory has one of each image, ``DIR/<image>/manifest.json``, also of those that were not
+published. A manifest is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pytest_azchroot import __version__
+from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.disk.partial import partial
+from pytest_azchroot.report.manifest import manifest
+from pytest_azchroot.report.result import ImageResult
+
+SUFFIX = ".manifest.json"
+NAME = "manifest.json"
+
+
+def beside(artifacts: Iterable[Artifact]) -> Iterator[Path]:
+    """The manifests of those artifacts that are files."""
+    for artifact in artifacts:
+        if os.path.isabs(artifact.id) and os.path.isfile(artifact.id):
+            yield Path(artifact.id + SUFFIX)
+
+
+def withdraw(artifacts: Iterable[Artifact]) -> None:
+    """Remove the manifests of files that these artifacts have just replaced: they speak of others."""
+    for path in beside(artifacts):
+        with suppress(OSError):  # the new manifest cannot be written then either, and that is reported
+            path.unlink()
+
+
+def record(result: ImageResult, *, output: Path | None, mask: Callable[[str], str]) -> ImageResult:
+    """Write the manifest of an image to all its places.
+
+    It undoes nothing: what cannot be written is one of the problems of the result.
+
+    :param output: the user's directory for manifests, if there is one; it is made.
+    :param mask: takes secrets out of a text.
+    :returns: the result, with the manifests that were written.
+    """
+    written: list[Path] = []
+    problems: list[str] = []
+    places = [*beside(result.artifacts), *([] if output is None else [output / result.name / NAME])]
+    if not places:
+        return result
+    try:
+        content = manifest(result, versions=_versions(), mask=mask)
+    except ValueError as error:  # a cloud of a stranger may have made artifacts of any kind
+        return replace(result, problems=(*result.problems, f"no manifest was written: {error}"))
+    for path in places:
+        try:
+            _write(content, path)
+            written.append(path)
+        except OSError as error:
+            problems.append(f"the manifest {path} was not written: {error.strerror or error}")
+    return replace(result, manifests=tuple(written), problems=(*result.problems, *problems))
+
+
+def _write(content: dict[str, Any], path: Path) -> None:
+    if path.name == NAME:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with partial(path.parent, path.name) as file:
+        with open(file.fd, "w", encoding="utf-8", closefd=False) as stream:
+            stream.write(text)
+        file.publish(path.name, overwrite=True)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "pytest_azchroot": __version__,
+        "pytest": metadata.version("pytest"),
+        "python": platform.python_version(),
+    }
