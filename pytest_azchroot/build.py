@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from pytest_azchroot.disk.space import exhausted
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
 from pytest_azchroot.gate import Ledger, failures, some
 from pytest_azchroot.image import Image
+from pytest_azchroot.report import records
+from pytest_azchroot.report.packages import Packages, read_packages
+from pytest_azchroot.report.provenance import Provenance, provenance
 from pytest_azchroot.report.timeline import Timeline
 from pytest_azchroot.sandbox import Chroot, Completed, FileSystem, Sandbox
 
@@ -86,7 +90,13 @@ class Build:
         self.command_timeout: float | None = None
         """Seconds that a command may take; image.yaml's ``command_timeout`` goes before it."""
         self.documented = False
-        """Somebody wants to know of this image even if it is not published: take its digests."""
+        """Somebody wants to know of this image even if it is not published: take digests, look at packages."""
+        self.started: datetime | None = None
+        self.provenance: Provenance | None = None
+        self.packages_before: Packages | None = None
+        """Those that it came with; None for a disk from scratch."""
+        self.packages: Packages | None = None
+        """Those that it is closed with."""
         self.interrupted = False
         """The user wants to leave: do not wait, do not check, let the kernel clean."""
         self._output = output
@@ -101,6 +111,8 @@ class Build:
         """Make the disk, once. A build whose disk has been deleted again starts from its source."""
         if self.image.disk is None or self._closed:
             self._closed = False
+            self.started = self.started or datetime.now(timezone.utc)
+            self.provenance = provenance(self.image.configuration.path, outputs=self.image.spec.output)
             with self.timeline.stage("create"):
                 order = replace(self.order, digest_source=self._accounted)
                 self.image.disk = self._stack.enter_context(self.cloud.create(order))
@@ -110,6 +122,7 @@ class Build:
     def attach(self) -> AttachedDisk:
         """Attach the disk and start the sandbox that holds it."""
         disk = self.create()
+        self.ledger.closed = False
         self._attached = self._stack.enter_context(ExitStack())
         with self.timeline.stage("attach"):
             attachment = self._attached.enter_context(self.cloud.attach(self.order, disk))
@@ -153,6 +166,8 @@ class Build:
             timeout=spec.command_timeout or self.command_timeout,
             guard=self.guard,
         )
+        if not spec.from_scratch:
+            self.packages_before = self._packages(sandbox)
         return self.chroot
 
     # -- the strict way out
@@ -170,6 +185,7 @@ class Build:
         with self._noting_trouble(), self.timeline.stage("close"):
             if self.ledger.failed_step is None:
                 self._run_outside("pre_unmount_commands", self.image.spec.pre_unmount_commands)
+            self.packages = self._packages(self.sandbox)
             self.sandbox.unmount()
 
     def detach(self) -> None:
@@ -196,6 +212,7 @@ class Build:
                 raise DirtyImageError(f"{self.image.name} was not closed, so it cannot be published")
             with self.timeline.stage("publish"):
                 self.image.artifacts = tuple(self.cloud.publish(self.order, self.image.disk))
+                records.withdraw(self.image.artifacts)
         return self.image.artifacts
 
     def hint(self) -> str | None:
@@ -218,12 +235,19 @@ class Build:
 
     @property
     def _accounted(self) -> bool:
-        """Whether digests are worth their time: the image may still be published, or somebody asked.
+        """Whether digests and packages are worth their time: the image may still be published, or somebody asked.
 
         They are not where only some tests are run, over and over, to see what they do.
         """
         ledger = self.ledger
         return self.documented or (self.order.publish and not ledger.dropped and not failures(ledger))
+
+    def _packages(self, sandbox: Sandbox) -> Packages | None:
+        """The packages that the mounted image has now."""
+        if not self._accounted:
+            return None
+        with self.timeline.stage("packages"):
+            return read_packages(sandbox)
 
     def _take_digest(self) -> None:
         """Note what the closed disk holds. From here on every artifact has to have this digest."""
@@ -262,7 +286,7 @@ class Build:
         """Run commands of image.yaml on the build machine, each rendered and wrapped."""
         for template in commands:
             command = self._render(template)
-            with self.timeline.stage(option, detail=f"{option}: {_abridged(command)}"):
+            with self.timeline.stage(option, detail=f"{option}: {_abridged(template)}"):
                 self._sandbox().outside(self._wrap(command), env=self.environment)
 
     def _render(self, template: str) -> str:

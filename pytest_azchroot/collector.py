@@ -15,7 +15,7 @@ pytest itself tears the image down, fixtures of users included, before the item 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -67,7 +67,10 @@ class ImageFile(pytest.File):
     directory: ImageDirectory
 
     def collect(self) -> Iterable[pytest.Item]:
-        yield PublishItem.from_parent(self, name="publish")
+        item: PublishItem = PublishItem.from_parent(self, name="publish")
+        if self.config.pluginmanager.has_plugin("timeout"):  # a time limit for tests is none for uploads
+            item.add_marker(pytest.mark.timeout(0))
+        yield item
 
 
 class PublishItem(pytest.Item):
@@ -84,9 +87,7 @@ class PublishItem(pytest.Item):
     def runtest(self) -> None:
         verdict = self.suite.decide()
         if verdict.answer is Answer.SKIP:
-            reason = pytest.skip.Exception(str(verdict))
-            reason._use_item_location = True  # `-rs` names image.yaml, and not this line
-            raise reason
+            skip(str(verdict))
         if verdict.answer is Answer.FAIL:
             pytest.fail(str(verdict), pytrace=False)
         for artifact in self.suite.publish():
@@ -108,6 +109,13 @@ def directory_of(node: pytest.Item | pytest.Collector) -> ImageDirectory | None:
     if isinstance(node, ImageFile):
         return node.directory
     return node.getparent(ImageDirectory)
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip the running item; `-rs` names the item, and not a line of ours."""
+    exception = pytest.skip.Exception(reason)
+    exception._use_item_location = True
+    raise exception
 
 
 def is_step(item: pytest.Item) -> bool:

@@ -77,11 +77,14 @@ class Test:
     reason: str = ""
     duration: float = 0.0
     """Seconds of setup, call and teardown together."""
+    spoiled: bool = False
+    """Its teardown failed, which pytest counts among the failures that an ``xfail`` expects."""
 
     def record(self, outcome: Outcome | None, *, when: str, duration: float = 0.0, reason: str = "") -> None:
         """Take in one phase's report. A failure sticks: subtests and teardowns report under the same id."""
         self.duration += duration
         self.ended = self.ended or when == "teardown"
+        self.spoiled = self.spoiled or (when == "teardown" and outcome is Outcome.XFAILED)
         if self.outcome is Outcome.FAILED or outcome is None:
             return
         if outcome is Outcome.FAILED or self.outcome is None:
@@ -89,7 +92,7 @@ class Test:
 
     def forget(self) -> None:
         """A rerun plugin starts the test again: only the last attempt counts."""
-        self.outcome, self.ended, self.reason = None, False, ""
+        self.outcome, self.ended, self.reason, self.spoiled = None, False, "", False
 
 
 @dataclass
@@ -103,6 +106,8 @@ class Ledger:
     collect_errors: list[str] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     """What the directory holds and the run does not: a sentence piece each, such as ``1 deselected``."""
+    shadowed: list[str] = field(default_factory=list)
+    """Tests that stand in a file more than once: of these Python keeps the last one only."""
     disks: int = 0
     """How many disks were made for it. More than one: the checks did not all see the same image."""
     closed: bool = False
@@ -163,6 +168,13 @@ def _unnoticed(ledger: Ledger, policy: Policy) -> list[str]:
     tests = ledger.tests
     if twice := [id for id, times in Counter(ledger.collected).items() if times > 1]:
         reasons.append(f"{count(len(twice), 'test')} collected twice ({some(map(short, twice))})")
+    if ledger.shadowed:
+        names = some(ledger.shadowed)
+        reasons.append(
+            f"{count(len(ledger.shadowed), 'name')} used for more than one test, so the first is lost ({names})"
+        )
+    if spoiled := [short(id) for id, test in tests.items() if test.spoiled]:
+        reasons.append(f"{count(len(spoiled), 'teardown')} failed behind an xfail ({some(spoiled)})")
     if missing := [short(id) for id, test in tests.items() if not test.ended]:
         reasons.append(f"{count(len(missing), 'test')} did not run in this process ({some(missing)})")
     if policy.checks_required and not any(t.outcome is Outcome.PASSED for t in tests.values() if not t.step):

@@ -7,15 +7,17 @@ own images only. The examples are complete: paste one into a ``conftest.py``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_azchroot.clouds import Artifact, Cloud
-from pytest_azchroot.gate import Verdict
-from pytest_azchroot.image import Image
-from pytest_azchroot.report.result import ImageResult
-from pytest_azchroot.sandbox import Chroot
-from pytest_azchroot.spec import ImageSpec
+if TYPE_CHECKING:  # every session loads this module: it must be light
+    from pytest_azchroot.clouds import Artifact, Cloud
+    from pytest_azchroot.gate import Verdict
+    from pytest_azchroot.image import Image
+    from pytest_azchroot.report.result import ImageResult
+    from pytest_azchroot.sandbox import Chroot
+    from pytest_azchroot.spec import ImageSpec
 
 
 @pytest.hookspec

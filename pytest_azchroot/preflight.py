@@ -10,7 +10,8 @@ import pytest
 from pytest_azchroot.collector import PublishItem, directory_of
 from pytest_azchroot.gate import some
 from pytest_azchroot.sandbox import requirements
-from pytest_azchroot.suite import Suite, Suites
+from pytest_azchroot.suite import Suite
+from pytest_azchroot.suites import Suites
 
 
 def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[str]:
@@ -32,7 +33,11 @@ def _problems(suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
     if suite.starts_from_itself:
         yield f"its source is made by {some([source.image.name for source in suite.sources])}, which starts from it"
     coming = frozenset(suite.needs for _ in suite.sources if suite.needs)
-    yield from suite.build.cloud.preflight(replace(suite.build.order, coming=coming))
+    cloud = suite.build.cloud
+    try:
+        yield from cloud.preflight(replace(suite.build.order, coming=coming))
+    except Exception as error:  # a cloud of a stranger may raise anything, also what holds a secret
+        yield f"the cloud {cloud.name!r} could not tell whether it can build: {type(error).__name__}: {error}"
     if suite.policy.require_publish and not any(
         isinstance(item, PublishItem) and item.suite is suite for item in items
     ):

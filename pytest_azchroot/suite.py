@@ -1,33 +1,31 @@
-"""One image within one pytest session, and the session's images together.
+"""One image within one pytest session.
 
 A :class:`Suite` joins what pytest knows of an image (its node, its tests, their reports) with the
-:class:`~pytest_azchroot.build.Build`. :class:`Suites` keeps the session's, in the order of collection.
+:class:`~pytest_azchroot.build.Build`.
 """
 
 from __future__ import annotations
 
 import os
+import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pytest_azchroot.build import Build
-from pytest_azchroot.clouds import Artifact, Cloud, Order
-from pytest_azchroot.collector import ImageDirectory, PublishItem, directory_of, in_written_order, is_step
-from pytest_azchroot.errors import AzchrootError, AzchrootWarning
-from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Verdict, count, decide, failures, short, some
+from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.collector import ImageDirectory, PublishItem, directory_of, is_step
+from pytest_azchroot.errors import AzchrootError, AzchrootWarning, PublishError
+from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Test, Verdict, count, decide, failures, short, some
 from pytest_azchroot.image import Image
-from pytest_azchroot.masking import Masker
-from pytest_azchroot.report.commandlog import CommandLog
 from pytest_azchroot.report.result import ImageResult, TestResult
-from pytest_azchroot.report.timeline import Timeline, Watcher
-from pytest_azchroot.selection import CONFIG_NAME, test_files, test_names
-from pytest_azchroot.settings import Settings
-from pytest_azchroot.spec import BUILTIN_CLOUDS, load
+from pytest_azchroot.selection import test_files, test_names
 
 
 class Suite:
@@ -50,6 +48,8 @@ class Suite:
         """Images of this session that it starts from, and that are to be published first."""
         self._names: set[str] = set()
         self._publishes = False
+        self._asked = False
+        self._process = os.getpid()
         self._current: pytest.Item | None = None
         self._mounting = False
         build.guard = self._guard
@@ -105,10 +105,15 @@ class Suite:
         tests = [item for item in mine if not isinstance(item, PublishItem)]
         self._publishes = len(tests) < len(mine)
         self.ledger.select((item.nodeid, is_step(item)) for item in tests)
-        self.ledger.dropped = [*self._dropped(tests)]
+        written = [*self._written()]
+        self.ledger.shadowed = [name for name, times in Counter(written).items() if times > 1]
+        self.ledger.dropped = [*self._dropped(tests, written)]
 
-    def _dropped(self, selected: list[pytest.Item]) -> Iterator[str]:
+    def _dropped(self, selected: list[pytest.Item], written: list[str]) -> Iterator[str]:
         session = self.directory.session
+        conftest = self.image.path / "conftest.py"
+        if conftest.is_file() and not session.config.pluginmanager.has_plugin(str(conftest)):
+            yield "its conftest.py was not loaded"
         if not any(session.isinitpath(path) for path in (self.image.path, *self.image.path.parents)):
             yield "only a part of its directory was selected"
         kept = {item.nodeid for item in selected}
@@ -118,16 +123,16 @@ class Suite:
             yield f"{path.relative_to(self.image.path)} was skipped at collection: {reason}"
         if self.ledger.collect_errors:
             return  # what a broken file holds is not known
-        if lost := sorted(set(self._written()) - self._names):
+        if lost := sorted(set(written) - self._names):
             were = "was" if len(lost) == 1 else "were"
             yield f"{count(len(lost), 'test')} of its directory {were} not collected ({some(lost)})"
 
     def _written(self) -> Iterator[str]:
         """Every test that the directory's files hold, as ``test_x.py::test_a``."""
-        for path in test_files(self.image.path):
+        for path in test_files(self.image.path, self.directory.config.getini("python_files")):
             if path in self.skipped_files:
                 continue
-            for name in test_names(path.read_text(encoding="utf-8", errors="replace")):
+            for name in test_names(path.read_bytes()):
                 yield f"{path.relative_to(self.image.path).as_posix()}::{name}"
 
     # -- while the tests run
@@ -136,6 +141,8 @@ class Suite:
     def running(self, item: pytest.Item) -> Iterator[None]:
         """What happens inside is done for this test: it decides whether the image may be changed."""
         self._current = item
+        if not isinstance(item, PublishItem):  # a hook may have added it since the selection
+            self.ledger.tests.setdefault(item.nodeid, Test(step=is_step(item)))
         try:
             yield
         finally:
@@ -206,6 +213,9 @@ class Suite:
 
     def decide(self) -> Verdict:
         """The verdict, vetoes heard where the gate is open without them."""
+        self._asked = True
+        if os.getpid() != self._process:
+            return Verdict(Answer.FAIL, ("this is a forked process, and not the one in which the run began",))
         if not self.ledger.disks and not self.policy.checks_required and not self.ledger.tests:
             self._build_without_tests()
         verdict = decide(self.ledger, self.policy)
@@ -228,6 +238,8 @@ class Suite:
     def publish(self) -> tuple[Artifact, ...]:
         """Publish, and tell who wants to know."""
         artifacts = self.build.publish()
+        if not artifacts:
+            raise PublishError(f"the cloud {self.build.cloud.name!r} returned no artifact")
         self.directory.ihook.pytest_azchroot_published(image=self.image, artifacts=artifacts)
         return artifacts
 
@@ -238,19 +250,32 @@ class Suite:
         except Exception as error:  # a cloud of a stranger may raise anything
             self.problems.append(str(error))
 
-    def finish(self) -> None:
-        """The image is finished: make its result known. Only the first call counts."""
-        if self.finished is None:
-            self.finished = result = self._result()
+    def finish(self) -> bool:
+        """The image is finished: make its result known. Only the first call counts.
+
+        :returns: whether all who wanted to know took it; an error of theirs is kept for the terminal.
+        """
+        if self.finished is not None:
+            return True
+        self.finished = result = self._result()
+        try:
             self.directory.ihook.pytest_azchroot_finished(image=self.image, result=result)
+        except Exception as error:  # the other images, and the reports of other plugins, are still to come
+            self.finished = replace(result, problems=(*result.problems, self.mask(_told(error))))
+            return False
+        return True
 
     def _result(self) -> ImageResult:
         verdict = self.verdict or self._verdict_unheard()
         published = bool(self.image.artifacts)
         if verdict.publish and not published:
             verdict = Verdict(Answer.FAIL, ("publishing failed",), verdict.notes)
+        mask = self.mask
+        verdict = replace(verdict, reasons=(*map(mask, verdict.reasons),), notes=(*map(mask, verdict.notes),))
         tests = tuple(
-            TestResult(id, test.step, test.outcome.value if test.outcome else "not run", test.duration, test.reason)
+            TestResult(
+                id, test.step, test.outcome.value if test.outcome else "not run", test.duration, mask(test.reason)
+            )
             for id, test in self.ledger.tests.items()
         )
         return ImageResult(
@@ -263,127 +288,20 @@ class Suite:
             tests=tests,
             stages=dict(self.build.timeline.stages),
             source=self.image.disk.source if self.image.disk else None,
-            problems=tuple(self.problems),
+            problems=tuple(map(mask, self.problems)),
         )
 
     def _verdict_unheard(self) -> Verdict:
         """What to say of an image whose publish item has not run."""
         if self.build.interrupted:
             last = "the run was interrupted"
+        elif self._asked:
+            last = "its publish item failed before it had a verdict"
         elif self._publishes:
             last = "the run stopped before its publish item"
         else:
             last = "its publish item was not selected"
         return Verdict(Answer.SKIP, (*failures(self.ledger), last))
-
-
-class Suites:
-    """The images of a session, by directory, in the order of their collection."""
-
-    def __init__(self, settings: Settings, log: CommandLog, watcher: Watcher | None) -> None:
-        self.settings = settings
-        self.log = log
-        self.masker = Masker(())
-        self._secrets: list[str] = []
-        self._watcher = watcher
-        self._suites: dict[Path, Suite] = {}
-
-    def __iter__(self) -> Iterator[Suite]:
-        return iter(self._suites.values())
-
-    def __len__(self) -> int:
-        return len(self._suites)
-
-    @property
-    def has_secrets(self) -> bool:
-        return bool(self._secrets)
-
-    def mask(self, text: str) -> str:
-        """The text without the secrets of any image of the session."""
-        return self.masker.mask(text)
-
-    def select(self, items: list[pytest.Item], index: dict[pytest.Item, int]) -> None:
-        """Put the items in their order, and fix for each image what runs of it.
-
-        :param index: the position of each item at its collection.
-        """
-        publishing = [item.suite for item in items if isinstance(item, PublishItem)]
-        for suite in self:
-            suite.sources = [each for each in publishing if each is not suite and suite.needs in each.makes]
-        items[:] = in_written_order(
-            items, index, lambda directory: [source.directory for source in self._suites[directory.path].sources]
-        )
-        # from here on in the order in which they are built
-        seen = dict.fromkeys(directory.path for item in items if (directory := directory_of(item)))
-        self._suites = {path: self._suites[path] for path in (*seen, *self._suites)}
-        for suite in self:
-            suite.select(items)
-
-    def of(self, node: pytest.Item | pytest.Collector) -> Suite | None:
-        """The suite that a node belongs to."""
-        directory = directory_of(node)
-        return directory.suite if directory else None
-
-    def open(self, directory: ImageDirectory) -> Suite:
-        """Read an image's configuration and make it a suite, once a directory.
-
-        :raises AzchrootError: the configuration is wrong; says everything that is.
-        """
-        if directory.path in self._suites:  # the same path given twice, with --keep-duplicates
-            return self._suites[directory.path]
-        if hasattr(directory.config, "workerinput"):
-            raise AzchrootError("images cannot be built by the workers of pytest-xdist yet", hint="run without -n")
-        settings = self.settings
-        clouds = _clouds(directory)
-        acts_on = {**BUILTIN_CLOUDS, **{name: cloud.options for name, cloud in clouds.items()}}
-        configuration = load(
-            directory.path / CONFIG_NAME,
-            clouds=acts_on,
-            cloud=settings.cloud,
-            variables=settings.variables,
-            variable_files=settings.variable_files,
-            environ=os.environ,
-            unknown_variables="ignore",
-        )
-        image = Image(directory.path.name, directory.path, configuration)
-        if changed := directory.ihook.pytest_azchroot_spec(image=image, spec=configuration.spec):
-            image.configuration = configuration = configuration.with_spec(changed)
-        self._secrets += configuration.secrets
-        self.masker = self.log.masker = Masker(self._secrets)
-        spec = configuration.spec
-        if spec.cloud not in clouds:
-            raise AzchrootError(
-                f"{configuration.path}: no cloud named {spec.cloud!r} can build here",
-                why=f"there {'is' if len(clouds) == 1 else 'are'} {some(sorted(clouds), 9)}",
-                hint="choose one with --azchroot-cloud, or with `cloud:` in image.yaml",
-            )
-        policy = Policy(
-            checks_required=spec.checks != "none",
-            strict=settings.strict,
-            require_publish=settings.require_publish,
-            switched_off="--azchroot-no-publish"
-            if settings.no_publish
-            else "skip_create_image"
-            if spec.skip_create_image
-            else None,
-        )
-        order = Order(
-            image.name, image.path, configuration, publish=policy.switched_off is None, overwrite=settings.overwrite
-        )
-        timeline = Timeline(image.name, self._watcher)
-        build = Build(image, clouds[spec.cloud], order=order, ledger=Ledger(), timeline=timeline, output=self.log.write)
-        build.command_timeout = settings.command_timeout
-        self._suites[directory.path] = suite = Suite(directory, build, policy, self.mask)
-        return suite
-
-
-def _clouds(directory: ImageDirectory) -> dict[str, Cloud]:
-    """All clouds that plugins and conftests offer to this image. Hooks run last registered first."""
-    found: dict[str, Cloud] = {}
-    for offered in directory.ihook.pytest_azchroot_clouds(config=directory.config):
-        for cloud in offered or ():
-            found.setdefault(cloud.name, cloud)
-    return found
 
 
 def outcome_of(report: pytest.TestReport) -> Outcome | None:
@@ -395,6 +313,12 @@ def outcome_of(report: pytest.TestReport) -> Outcome | None:
     if report.when == "call" and report.passed:
         return Outcome.XPASSED if hasattr(report, "wasxfail") else Outcome.PASSED
     return None
+
+
+def _told(error: Exception) -> str:
+    """An exception of a hook, for people: what, and where it was raised."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} (in {place.name}, {place.filename}:{place.lineno})"
 
 
 def _reason(report: pytest.TestReport) -> str:
