@@ -73,10 +73,16 @@ def open_control(path: str = CONTROL) -> int:
         ) from error
 
 
-def open_disk(path: Path, *, opener: Opener, control: str = CONTROL, read_only: bool = False) -> BlockDevice:
+def open_disk(
+    path: Path, *, opener: Opener, control: str = CONTROL, read_only: bool = False, wanted: str | None = None
+) -> BlockDevice:
     """A disk image file, bound to a free loop device, or a block device as it is, locked against udev.
 
-    :param control: where ``/dev/loop-control`` is; used only for a file.
+    Read-only, a block device too is bound to a loop device: root may write to the node of a disk that others have
+    opened only for reading, and BLKROSET would outlive us.
+
+    :param control: where ``/dev/loop-control`` is; used only for a loop device.
+    :param wanted: the loop device to take if it is free.
     :raises DiskError: the path is neither, cannot be opened, or another program has locked the device.
     :raises UnavailableError: no loop device can be had.
     """
@@ -84,14 +90,14 @@ def open_disk(path: Path, *, opener: Opener, control: str = CONTROL, read_only: 
         status = path.stat()
     except OSError as error:
         raise DiskError(f"the disk {path} cannot be opened", why=error.strerror) from error
-    if stat.S_ISBLK(status.st_mode):
+    is_device = stat.S_ISBLK(status.st_mode)
+    if is_device and not read_only:
         name = kernel_name(status.st_rdev)
-        access = os.O_RDONLY if read_only else os.O_RDWR
-        device = BlockDevice(name, status.st_rdev, opener(name, status.st_rdev, access), None)
-    elif stat.S_ISREG(status.st_mode):
+        device = BlockDevice(name, status.st_rdev, opener(name, status.st_rdev, os.O_RDWR), None)
+    elif is_device or stat.S_ISREG(status.st_mode):
         descriptor = open_control(control)
         try:
-            device = _bind(path, opener=opener, control=descriptor, read_only=read_only)
+            device = _bind(path, opener=opener, control=descriptor, read_only=read_only, wanted=wanted)
         finally:
             os.close(descriptor)
     else:
@@ -106,7 +112,7 @@ def kernel_name(number: int) -> str:
     return os.path.basename(os.path.realpath(link, strict=True)).replace("!", "/")
 
 
-def _bind(path: Path, *, opener: Opener, control: int, read_only: bool) -> BlockDevice:
+def _bind(path: Path, *, opener: Opener, control: int, read_only: bool, wanted: str | None) -> BlockDevice:
     access = os.O_RDONLY if read_only else os.O_RDWR
     try:
         backing = os.open(path, access | os.O_CLOEXEC)
@@ -118,7 +124,8 @@ def _bind(path: Path, *, opener: Opener, control: int, read_only: bool) -> Block
         flags = _LO_AUTOCLEAR | _LO_PARTSCAN | (_LO_READ_ONLY if read_only else 0)
         struct.pack_into("=I", config, _FLAGS_AT, flags)
         while True:
-            name, number = _free(control)
+            name, number = _numbered(wanted) if wanted else _free(control)
+            wanted = None  # one try
             descriptor = opener(name, number, access)
             try:
                 fcntl.ioctl(descriptor, _LOOP_CONFIGURE, config)
@@ -143,8 +150,12 @@ def _free(control: int) -> tuple[str, int]:
         index = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
     except OSError as error:
         raise UnavailableError("no loop device is free", why=error.strerror) from error
-    major, minor = Path(f"/sys/block/loop{index}/dev").read_text(encoding="ascii").split(":")
-    return f"loop{index}", os.makedev(int(major), int(minor))
+    return _numbered(f"loop{index}")
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    major, minor = Path(f"/sys/block/{name}/dev").read_text(encoding="ascii").split(":")
+    return name, os.makedev(int(major), int(minor))
 
 
 def _lock(device: BlockDevice, *, patience: float = 10.0) -> None:

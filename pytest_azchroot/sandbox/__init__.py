@@ -13,7 +13,7 @@ from pytest_azchroot.disk.probe import FileSystem
 
 from .chroot import Chroot
 from .requirements import requirements
-from .result import CommandError, Completed, Process, Unmounted
+from .result import CommandError, Completed, Process, Sealed, Unmounted, Write
 from .sandbox import Sandbox
 
 __all__ = [
@@ -23,6 +23,8 @@ __all__ = [
     "FileSystem",
     "Process",
     "Sandbox",
+    "Sealed",
     "Unmounted",
+    "Write",
     "requirements",
 ]

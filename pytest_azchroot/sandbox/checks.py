@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_azchroot.disk.fsck import CHECKERS, Checker
 from pytest_azchroot.errors import DirtyImageError, UnavailableError
@@ -37,10 +37,13 @@ class Checks:
             what = f"{checker.command[0]} is not installed; an image with {kind} cannot be checked without it"
             raise UnavailableError(what, hint=f"apt-get install {checker.package}")
 
-    def unmount(self) -> None:
-        """:raises DirtyImageError: something is in use; by whom."""
+    def strictly(self, operation: str) -> Any:
+        """A request that unmounts something.
+
+        :raises DirtyImageError: something is in use; by whom.
+        """
         try:
-            self._sandbox.ask("unmount")
+            return self._sandbox.ask(operation)
         except BusyError as error:
             holders = [error.why] if error.why else []
             holders += busy.users(error.devices)

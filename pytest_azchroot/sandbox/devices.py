@@ -17,6 +17,7 @@ from . import layout, syscalls
 
 _MEMORY_NODES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
 """Minor numbers of major 1 (Documentation/admin-guide/devices.txt)."""
+_CONTROL = f"{layout.HOST_DEV}/loop-control"
 _BLKFLSBUF = 0x1261  # include/uapi/linux/fs.h
 _LINK_CHARACTERS = frozenset("#+-.:=@_/")
 
@@ -79,9 +80,14 @@ class DiskNodes:
     """The image's disk and its partitions in the private /dev."""
 
     def __init__(self, path: Path) -> None:
-        self.device = loop.open_disk(path, opener=open_device, control=f"{layout.HOST_DEV}/loop-control")
+        """:param path: ``/proc/self/fd/N``, which leads to the disk whatever its name is by now."""
+        self._path = path
         self._nodes: dict[str, int] = {}
-        self._sysfs = f"/sys/class/block/{self.device.name.replace('/', '!')}"
+        self.device = loop.open_disk(path, opener=open_device, control=_CONTROL)
+
+    @property
+    def _sysfs(self) -> str:
+        return f"/sys/class/block/{self.device.name.replace('/', '!')}"
 
     def nodes(self) -> dict[int, str]:
         """Partition number → node; 0 is the disk."""
@@ -192,6 +198,29 @@ class DiskNodes:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+
+    def number_of(self, source: str) -> int | None:
+        """The number of the partition that a path names, None if it is not of this disk."""
+        try:
+            device = os.stat(source).st_rdev
+        except OSError:
+            return None
+        if device == self.device.number:
+            return 0
+        return next((number for number, each in self._partitions().values() if each == device), None)
+
+    def reopen_read_only(self) -> None:
+        """Let go of the disk, strictly, and take it again so that nobody can write to it."""
+        name = self.device.name if self.device.backing else None
+        self.release()
+        # what leads to the disk here was open for writing until now
+        descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.dup2(descriptor, int(self._path.name), inheritable=False)
+        finally:
+            os.close(descriptor)
+        self.device = loop.open_disk(self._path, opener=open_device, control=_CONTROL, read_only=True, wanted=name)
+        self.settle()
 
     def release(self) -> None:
         """Unbind the disk; strict."""

@@ -23,6 +23,12 @@ INSIDE = {
     "container": "azchroot",
 }
 
+COVERED = {
+    # else a Python in the image that is only asked something leaves byte code in it, which counts as a write
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+"""What commands get in addition in an image that is only looked at."""
+
 KEPT_OUTSIDE = (
     # where the tools of the build machine are, and how they reach the network
     "PATH",

@@ -55,12 +55,12 @@ class Holder:
         os.makedirs(layout.BASE, exist_ok=True)
         # not nodev: the private /dev and the nodes to open disks by are below it
         syscalls.mount("tmpfs", layout.BASE, "tmpfs", flags=syscalls.MS_NOSUID, data="mode=755")
-        for directory in (layout.NODES, layout.LENT, layout.ROOT):
+        for directory in (layout.NODES, layout.LENT, layout.ROOT, layout.LOWER, layout.UPPER, layout.MERGED):
             os.mkdir(directory)
         make_private_dev()
         self._disk = DiskNodes(Path(path))
         self._disk.settle()
-        self._image = Image()
+        self._image = Image(partition=self._disk.number_of)
 
     def description(self) -> Message:
         """What the caller is told at the start."""
@@ -115,9 +115,29 @@ class Holder:
     def do_give_back(self) -> None:
         self._image.give_back()
 
-    def do_unmount(self) -> None:
+    def do_unmount(self) -> list[tuple[str, int | None]]:
+        self._image.sync()
+        trimmed = self._image.trim()
         self._image.sync()
         self._image.unmount()
+        return trimmed
+
+    def do_record(self) -> None:
+        self._image.record()
+
+    def do_reopen(self) -> Message:
+        self._disk.reopen_read_only()
+        self._image.mount_sealed(self._disk.nodes())
+        return self.description()
+
+    def do_cover(self, lent: Sequence[Sequence[Sequence[str]] | None], host_resolv_conf: bool) -> str:
+        return self._image.cover(lent, host_resolv_conf=host_resolv_conf)
+
+    def do_uncover(self) -> None:
+        self._image.uncover()
+
+    def do_writes(self) -> list[Message]:
+        return [asdict(each) for each in self._image.writes()]
 
     def do_in_use(self) -> list[str]:
         return self._disk.in_use()

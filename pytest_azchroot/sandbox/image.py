@@ -8,15 +8,17 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pytest_azchroot.errors import DirtyImageError, SandboxError
 
-from . import inroot, layout, mountpoints, mounts, process, syscalls
+from . import inroot, layers, layout, mountpoints, mounts, overlay, process, syscalls
 from .faults import BusyError
+from .layers import Layer
 from .mounts import Lent, Mount
+from .result import Write
 
 _FLAGS = {
     "ro": syscalls.MS_RDONLY,
@@ -28,10 +30,24 @@ _RESOLV_CONF = "/etc/resolv.conf"
 
 
 class Image:
-    """Where the image is mounted, and everything mounted since the sandbox was made."""
+    """Where the image is mounted, and everything mounted since the sandbox was made.
 
-    def __init__(self) -> None:
-        self._baseline = {mount.id for mount in mounts.current()}
+    Its life: mounted, changed, unmounted; then, once the disk is read-only, mounted as lower layers. Either way it
+    can be covered by overlays, and ``root`` is the merged tree as long as it is.
+    """
+
+    def __init__(self, *, partition: Callable[[str], int | None]) -> None:
+        """:param partition: the number of the partition of the disk that a mount's source is, None if it is none."""
+        before = mounts.current()
+        self._baseline = {mount.id for mount in before}
+        self._build_machine = {mount.device for mount in before}
+        self._partition = partition
+        self._layers: tuple[Layer, ...] = ()
+        self._sealed: list[tuple[Layer, str]] = []
+        self._uncovered: set[int] | None = None
+        self._merged: str | None = None
+        self._writes: overlay.Writes | None = None
+        self._made: list[list[str]] = []
         self._after: dict[int, list[Callable[[], None]]] = {}
         self._copied: dict[str, inroot.Copied] = {}
         self._resolv_conf_lent = False
@@ -41,9 +57,10 @@ class Image:
     @property
     def root(self) -> str:
         """:raises SandboxError: the image is not mounted."""
-        if self._root is None:
+        root = self._merged or self._root
+        if root is None:
             raise SandboxError("the image is not mounted")
-        return self._root
+        return root
 
     def in_image(self, task: Callable[[], Any]) -> Any:
         """Run a short task in a child that has entered the image."""
@@ -170,6 +187,8 @@ class Image:
     def _target(self, path: str, *, directory: bool) -> tuple[str, list[str]]:
         """A path of the image as a mount target on this side, and what was made for it, as the image names it."""
         found = self.in_image(lambda: asdict(inroot.make_target(path, directory=directory)))
+        if self._merged is None and found["made"]:
+            self._made.append(found["made"])
         return self.root.rstrip("/") + found["path"], found["made"]
 
     def _remove_made(self, made: list[str]) -> None:
@@ -199,6 +218,94 @@ class Image:
         finally:
             os.close(descriptor)
 
+    # ---- covering
+
+    def record(self) -> None:
+        """Take down what is mounted, to mount it again after the seal.
+
+        :raises SandboxError: a part of the image cannot be mounted again.
+        """
+        self._layers = self._live_layers()
+
+    def _live_layers(self) -> tuple[Layer, ...]:
+        # what has the device of a file system of the build machine was bound from there
+        ours = [mount for mount in self._ours() if mount.device not in self._build_machine]
+        return layers.of(ours, top=self.root, partition=self._partition)
+
+    def mount_sealed(self, nodes: Mapping[int, str]) -> None:
+        """Mount the recorded file systems read-only, out of sight of the image: an overlay will be on each.
+
+        :raises SandboxError: one cannot be mounted any more.
+        """
+        tops: dict[int, str] = {}
+        for layer in self._layers:
+            if layer.partition not in tops:
+                tops[layer.partition] = top = f"{layout.LOWER}/fs{layer.partition}"
+                node = nodes[layer.partition]
+                os.mkdir(top)
+                try:
+                    syscalls.mount(
+                        node, top, layer.kind, flags=syscalls.MS_RDONLY, data=",".join(layer.options) or None
+                    )
+                except OSError as error:
+                    what = f"{node} ({layer.kind}) cannot be mounted again read-only"
+                    raise SandboxError(what, why=os.strerror(error.errno or 0)) from error
+            self._sealed.append((layer, tops[layer.partition] + layer.root.rstrip("/")))
+
+    def cover(self, lent: Sequence[Sequence[Sequence[str]] | None], *, host_resolv_conf: bool) -> str:
+        """Put an overlay over each file system of the image, and lend to the merged tree.
+
+        :param lent: what :meth:`lend` takes, each.
+        :return: where the merged tree is.
+        """
+        live = not self._sealed
+        stack = self._sealed or [
+            (layer, self.root.rstrip("/") + layer.path.rstrip("/")) for layer in self._live_layers()
+        ]
+        self._uncovered = {mount.id for mount in self._ours()}
+        try:
+            overlay.make_uppers()
+            covered = []
+            for index, (layer, directory) in enumerate(stack):
+                target = layout.MERGED if layer.path == "/" else self._target(layer.path, directory=True)[0]
+                covered.append(overlay.cover(index, layer, directory=directory, target=target))
+                self._merged = layout.MERGED
+            if live:
+                covers = {layer.path for layer, _ in stack}
+                copied = [*self._copied.values()]
+                made = [[path for path in paths if path not in covers] for paths in self._made]
+                self.in_image(lambda: inroot.as_it_ships(copied, made))
+            for rows in lent:
+                self.lend(rows, host_resolv_conf=False)
+            if host_resolv_conf:
+                self._lend_resolv_conf()
+            self._writes = overlay.Writes(covered)
+        except BaseException:
+            self.uncover()
+            raise
+        return layout.MERGED
+
+    def uncover(self) -> None:
+        """Drop the overlays, and what was written to them.
+
+        :raises DirtyImageError: something holds one.
+        """
+        if self._uncovered is None:
+            return
+        while newer := [mount for mount in self._ours() if mount.id not in self._uncovered]:
+            self._after.pop(newer[-1].id, None)  # what was made for it goes with its overlay
+            self._unmount(newer[-1])
+        self._merged = self._writes = self._uncovered = None
+
+    def writes(self) -> list[Write]:
+        """What was written to the overlays.
+
+        :raises SandboxError: there are none.
+        """
+        if self._writes is None:
+            raise SandboxError("there are no overlays, so what was written is in the image")
+        return self._writes.find()
+
     # ---- taking it all back
 
     def give_back(self) -> None:
@@ -208,20 +315,32 @@ class Image:
             self.in_image(functools.partial(inroot.give_back, self._copied[path]))
             del self._copied[path]
 
+    def trim(self) -> list[tuple[str, int | None]]:
+        """Let the file systems of the disk discard what they do not use: what was deleted is not published, and the
+        artifact is smaller. After :meth:`sync`: what a journal has not committed is not free yet.
+
+        :return: node, and how many bytes; None where it cannot.
+        """
+        points = {mount.source: mount.point for mount in self._ours() if self._partition(mount.source) is not None}
+        return [(node, self._at(point, syscalls.trim)) for node, point in points.items()]
+
     def sync(self) -> None:
         """Write out every file system that is on a device, and hear of write errors."""
         for mount in self._ours():
             if mount.source.startswith("/dev/"):
-                try:
-                    descriptor = os.open(mount.point, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-                except OSError as error:
-                    raise DirtyImageError(f"{mount.point} cannot be written out", why=error.strerror) from error
-                try:
-                    syscalls.syncfs(descriptor)
-                except OSError as error:
-                    raise DirtyImageError(f"{mount.point} was not written out", why=error.strerror) from error
-                finally:
-                    os.close(descriptor)
+                self._at(mount.point, syscalls.syncfs)
+
+    def _at(self, point: str, call: Callable[[int], Any]) -> Any:
+        try:
+            descriptor = os.open(point, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            raise DirtyImageError(f"{point} cannot be written out", why=error.strerror) from error
+        try:
+            return call(descriptor)
+        except OSError as error:
+            raise DirtyImageError(f"{point} was not written out", why=error.strerror) from error
+        finally:
+            os.close(descriptor)
 
     def unmount(self) -> None:
         """Strictly, the newest mount first, with everything that a command mounted in this namespace.
@@ -230,8 +349,10 @@ class Image:
         """
         while ours := self._ours():
             self._unmount(ours[-1])
-        self._root = None
+        self._root = self._merged = self._writes = self._uncovered = None
         self._resolv_conf_lent = False
+        self._made.clear()
+        self._sealed.clear()
 
     def _unmount(self, mount: Mount) -> None:
         devices = _devices(mount)

@@ -101,3 +101,11 @@ def give_back(copied: Copied) -> None:
     if copied.aside is not None:
         os.rename(copied.aside, copied.path)
     remove_made(list(copied.made))
+
+
+def as_it_ships(copied: list[Copied], made: list[list[str]]) -> None:
+    """Take out of an overlay what the image below it is lent."""
+    for each in reversed(copied):
+        give_back(each)
+    for paths in reversed(made):
+        remove_made(paths)

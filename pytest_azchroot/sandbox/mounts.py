@@ -16,7 +16,11 @@ class Mount:
     id: int
     device: str
     """``major:minor`` of the superblock; for btrfs an anonymous number."""
+    root: str
+    """What of the file system is mounted: ``/``, a subvolume, or a directory that was bound."""
     point: str
+    options: tuple[str, ...]
+    """Of this mount, not of the file system: ``rw``, ``nosuid``, ``relatime``, …"""
     type: str
     source: str
 
@@ -43,9 +47,11 @@ def current() -> list[Mount]:
 
 def _line(line: str) -> Mount:
     before, _, after = line.partition(" - ")
-    identity, _, device, _, point, *_ = before.split(" ")
+    identity, _, device, root, point, options, *_ = before.split(" ")
     kind, source, *_ = after.split(" ")
-    return Mount(int(identity), device, _decoded(point), kind, _decoded(source))
+    return Mount(
+        int(identity), device, _decoded(root), _decoded(point), tuple(options.split(",")), kind, _decoded(source)
+    )
 
 
 def _decoded(field: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -107,3 +107,26 @@ class Unmounted:
     """Processes that were still there, and were ended."""
     checked: tuple[str, ...]
     """``/dev/loop3p1 (ext4)``: what a read-only file system check found clean."""
+    trimmed: tuple[tuple[str, int | None], ...] = ()
+    """Node, and bytes that its file system discarded; None where it cannot."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What the seal found and did."""
+
+    unmounted: Unmounted
+    device: str
+    """The disk from here on, read-only: the same loop device, unless another program took it meanwhile."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """How long each part took."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """A change that went to an overlay, and not into the image."""
+
+    path: str
+    """In the image."""
+    kind: str
+    """``written``; ``touched``: mode, owner or times; ``deleted``; ``replaced``: a directory that was made anew."""

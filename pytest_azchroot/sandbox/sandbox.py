@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -20,8 +20,8 @@ from pytest_azchroot.errors import SandboxError
 from . import environment, layout
 from .checks import Checks
 from .connection import Connection, Hear
-from .result import CommandError, Completed, Process, Unmounted, as_shown
-from .transfer import Transfers
+from .result import CommandError, Completed, as_shown
+from .sealing import Sealing
 
 _CLOSE_PATIENCE = 15.0
 _FREE_PATIENCE = 15.0
@@ -34,7 +34,7 @@ def _as_it_is(command: str) -> str:
     return command
 
 
-class Sandbox(Transfers):
+class Sandbox(Sealing):
     """An image's disk in namespaces of its own. Whoever dies - this process, the keeper, the holder - everything
     here is gone with it: processes, mounts, loop device, partitions.
 
@@ -46,10 +46,7 @@ class Sandbox(Transfers):
         self._output = output
         self._environment = dict(variables)
         self._closed = False
-        self._mount_path: str | None = None
         self._checks = Checks(self)
-        self.device: str = connection.description["device"]
-        """The disk: ``/dev/loop3``, ``/dev/sdc``."""
 
     @classmethod
     @contextmanager
@@ -82,10 +79,6 @@ class Sandbox(Transfers):
             raise
         else:
             sandbox.abort()
-
-    def ask(self, operation: str, **arguments: Any) -> Any:
-        """A request to the holder, for the modules of this package."""
-        return self._connection.ask(operation, **arguments)
 
     @property
     def holder(self) -> int:
@@ -120,9 +113,10 @@ class Sandbox(Transfers):
 
         :raises SandboxError: it is not mounted.
         """
-        if self._mount_path is None:
+        path = self._covered or self._mount_path
+        if path is None:
             raise SandboxError("the image is not mounted")
-        return self._mount_path
+        return path
 
     # ---- commands
 
@@ -180,7 +174,9 @@ class Sandbox(Transfers):
         :raises CommandError: an exit code that is not in ``ok_codes``, unless ``check`` is false; a timeout always.
         :raises SandboxError: it could not be started: no such command, directory or user.
         """
-        variables = environment.inside(self._environment, env or {})
+        self._refuse()
+        covered = environment.COVERED if self.is_covered else {}
+        variables = environment.inside(covered, self._environment, env or {})
         return self._run(
             "inside",
             command,
@@ -285,6 +281,8 @@ class Sandbox(Transfers):
         """
         rows = None if mounts is None else [list(row) for row in mounts]
         self.ask("lend", rows=rows, host_resolv_conf=resolv_conf == "host")
+        if not self.is_covered:
+            self._lent.append(mounts)
 
     def copy_files(self, paths: Sequence[str]) -> None:
         """Lend files of the build machine at the same paths. At the unmount they are taken out, and the image's own
@@ -294,34 +292,7 @@ class Sandbox(Transfers):
         """
         self.ask("copy_files", paths=list(paths))
 
-    # ---- processes
-
-    def survivors(self) -> tuple[Process, ...]:
-        """Processes that have outlived their command."""
-        return tuple(Process(**found) for found in self.ask("survivors"))
-
-    def end(self, processes: Iterable[Process]) -> None:
-        """TERM, two seconds, KILL.
-
-        :raises SandboxError: one does not end.
-        """
-        self.ask("end", pids=[process.pid for process in processes])
-
     # ---- the end
-
-    def unmount(self) -> Unmounted:
-        """Unmount the image strictly and check its file systems without writing to them.
-
-        :raises DirtyImageError: something held the image, or a file system is not clean: it must not be published.
-        """
-        survivors = self.survivors()
-        self.end(survivors)
-        self.ask("give_back")
-        self._checks.unmount()
-        self._mount_path = None
-        self._checks.wait_until_unused()
-        self.ask("flush")
-        return Unmounted(survivors, self._checks.file_systems())
 
     def close(self) -> None:
         """Let go of the disk, strictly: it is unbound when this returns.
@@ -352,7 +323,7 @@ class Sandbox(Transfers):
         self._wait_until_free()
 
     def _wait_until_free(self) -> None:
-        backing = self._connection.description["backing"]
+        backing = self._backing
         name = self.device.removeprefix("/dev/")
         if backing is not None and not loop.wait_until_free(name, backing, patience=_FREE_PATIENCE):
             raise SandboxError(f"{self.device} is still bound to {backing}", why="something outside the sandbox has it")

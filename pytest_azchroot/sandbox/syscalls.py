@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import os
 import struct
 
@@ -33,6 +35,8 @@ PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
 
 _CAPABILITY_VERSION_3 = 0x20080522  # include/uapi/linux/capability.h
+
+_FITRIM = 0xC0185879  # _IOWR('X', 121, struct fstrim_range)
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 
@@ -102,3 +106,18 @@ def capget() -> tuple[int, int]:
 def syncfs(descriptor: int) -> None:
     """syncfs(2): unlike sync(2) it reports write errors (since Linux 5.8)."""
     _checked(_libc.syncfs(descriptor), "syncfs")
+
+
+def trim(descriptor: int) -> int | None:
+    """FITRIM (include/uapi/linux/fs.h): the file system on which this is open discards what it does not use.
+
+    :return: bytes discarded, None where file system or device cannot.
+    """
+    everything = struct.pack("=QQQ", 0, (1 << 64) - 1, 0)
+    try:
+        answer = fcntl.ioctl(descriptor, _FITRIM, everything)
+    except OSError as error:
+        if error.errno in {errno.EOPNOTSUPP, errno.ENOTTY, errno.EROFS, errno.EINVAL}:
+            return None
+        raise
+    return int(struct.unpack("=QQQ", answer)[1])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,7 @@ disk, stage = Path(sys.argv[1]), sys.argv[2]
 def reached(name, sandbox):
     if name == stage:
         print(sandbox.device, flush=True)
-        if name not in ("outside", "inside", "writing", "unmount"):
+        if name not in ("outside", "inside", "writing", "unmount", "sealing"):
             time.sleep(1000)
 
 with Sandbox.start(disk, hostname="image") as sandbox:
@@ -52,8 +53,17 @@ with Sandbox.start(disk, hostname="image") as sandbox:
         sandbox.unmount()
         sandbox.mount(sandbox.partition(1))
         sandbox.lend(None)
+    sandbox.overlay()
+    reached("covered", sandbox)
+    reached("sealing", sandbox)
+    sandbox.seal()
+    reached("sealed", sandbox)
+    while stage == "sealing":
+        sandbox.fresh_overlay()
 """
-STAGES = ["started", "outside", "mounted", "lent", "daemon", "inside", "writing", "unmount"]
+STAGES = [
+    "started", "outside", "mounted", "lent", "daemon", "inside", "writing", "unmount", "covered", "sealing", "sealed",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -87,6 +97,20 @@ def test_nothing_stays(disk: Path, stage: str, victim: str) -> None:
     assert eventually(lambda: loops_below(disk.parent) == [])
     assert partitions_of(device.removeprefix("/dev/")) == []
     assert not Path(f"{device}p1").exists()
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 240, 20))
+def test_nothing_stays_of_a_seal_killed_half_way(disk: Path, milliseconds: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", CALLER, disk, "sealing"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as caller:
+        assert caller.stdout is not None
+        caller.stdout.readline()
+        below = descendants_of(caller.pid)
+        time.sleep(milliseconds / 1000)
+        caller.kill()
+    assert eventually(lambda: not any(map(is_alive, below)))
+    assert eventually(lambda: loops_below(disk.parent) == [])
 
 
 def test_an_interrupted_caller_on_a_terminal_leaves_nothing(disk: Path) -> None:
