@@ -1,0 +1,287 @@
+"""From facts of a disk to its mounts: recorded metadata in, a plan or an error out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from pytest_azchroot.disk import discovery
+from pytest_azchroot.disk.discovery import Look
+from pytest_azchroot.disk.mountplan import MountPlan
+from pytest_azchroot.disk.probe import FileSystem
+from pytest_azchroot.errors import DiskError
+
+ROOT_X86_64 = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709"
+OS = "PRETTY_NAME='Test OS'\n"
+DISK = FileSystem(0, "/dev/loop0", 1 << 30, pttype="gpt")
+
+
+def fs(number: int, kind: str | None = "ext4", **facts: Any) -> FileSystem:
+    facts = {"uuid": f"uuid-{number}", "partuuid": f"part-{number}", **facts}
+    return FileSystem(number, f"/dev/loop0p{number}", 1 << 20, type=kind, **facts)
+
+
+def plan(
+    *filesystems: FileSystem,
+    looks: Sequence[Look] = (),
+    partition: int | None = None,
+    options: Sequence[str] = (),
+) -> MountPlan:
+    found = (DISK, *filesystems)
+    return discovery.plan(found, discovery.candidates(found, partition=partition), looks, options=options)
+
+
+def mounted(text: str, *filesystems: FileSystem) -> list[tuple[int, str]]:
+    """What a root on partition 1 with this fstab mounts."""
+    found = plan(fs(1, label="root"), *filesystems, partition=1, looks=[Look(1, fstab=text, os_release=OS)])
+    return [(each.number, each.path) for each in found.others]
+
+
+def why_skipped(text: str, *filesystems: FileSystem) -> str:
+    found = plan(fs(1), *filesystems, partition=1, looks=[Look(1, fstab=text)])
+    assert found.others == ()
+    (skipped,) = found.skipped
+    return skipped.why
+
+
+# ---- which one is the root
+
+
+def test_the_only_linux_file_system() -> None:
+    found = plan(fs(1, "vfat"), fs(2, None), fs(3, "ext4"))
+    assert (found.root.number, found.by, found.unused) == (3, "the only Linux file system", ("partition 1 (vfat)",))
+
+
+def test_a_file_system_on_the_whole_disk() -> None:
+    whole = FileSystem(0, "/dev/loop0", 1 << 30, type="ext4")
+    assert discovery.plan((whole,), discovery.candidates((whole,)), []).root.number == 0
+
+
+def test_the_user_names_it() -> None:
+    found = plan(fs(1), fs(2), partition=2)
+    assert (found.root.number, found.by) == (2, "mount_partition")
+
+
+def test_the_user_names_what_is_not_there() -> None:
+    with pytest.raises(DiskError, match=r"the disk has no partition 7: its partitions are: 1, 2"):
+        plan(fs(1), fs(2), partition=7)
+
+
+def test_the_partitions_type_says_so() -> None:
+    found = plan(fs(1), fs(2, parttype=ROOT_X86_64), fs(3))
+    assert (found.root.number, found.by) == (2, "the type of its partition")
+
+
+def test_a_typed_partition_without_a_file_system_says_nothing() -> None:
+    assert plan(fs(1, None, parttype=ROOT_X86_64), fs(2)).root.number == 2
+
+
+def test_of_two_typed_partitions_the_one_that_is_a_root() -> None:
+    typed = [fs(1, parttype=ROOT_X86_64), fs(2, parttype=ROOT_X86_64), fs(3)]
+    looks = [Look(1), Look(2, os_release=OS)]
+    assert plan(*typed, looks=looks).root.number == 2
+
+
+@pytest.mark.parametrize("source", ["UUID=uuid-2", "PARTUUID=part-2", 'LABEL="r"', "/dev/sdb2", "/dev/nvme0n1p2"])
+def test_the_one_whose_fstab_says_so(source: str) -> None:
+    looks = [Look(1), Look(2, fstab=f"{source} / ext4", os_release=OS)]
+    found = plan(fs(1), fs(2, label="r"), looks=looks)
+    assert (found.root.number, found.by, found.system) == (2, "its /etc/fstab and /etc/os-release", "Test OS")
+
+
+def test_a_copy_whose_fstab_names_another_is_no_root() -> None:
+    text = "UUID=uuid-2 / ext4"
+    looks = [Look(1, fstab=text, os_release=OS), Look(2, fstab=text, os_release=OS)]
+    assert plan(fs(1), fs(2), looks=looks).root.number == 2
+
+
+def test_a_system_without_a_root_in_its_fstab_counts_less() -> None:
+    looks = [Look(1, fstab="", os_release=OS), Look(2, fstab="UUID=uuid-2 / ext4", os_release=OS)]
+    assert plan(fs(1), fs(2), looks=looks).root.number == 2
+    assert plan(fs(1), fs(2), looks=[looks[0], Look(2)]).root.number == 1
+
+
+def test_two_roots_are_an_error_that_lists_them() -> None:
+    looks = [Look(1, os_release=OS), Look(2, os_release=OS)]
+    with pytest.raises(DiskError) as caught:
+        plan(fs(1), fs(2), looks=looks)
+    assert "partition 1 (Test OS)\n  partition 2 (Test OS)" in str(caught.value)
+    assert "mount_partition" in str(caught.value)
+
+
+def test_no_root_is_an_error_that_says_what_was_read() -> None:
+    looks = [Look(1), Look(2, problem="No such device")]
+    with pytest.raises(DiskError) as caught:
+        plan(fs(1, label="boot"), fs(2, "f2fs"), looks=looks)
+    assert "partition 1 (ext4, boot), partition 2 (f2fs)" in str(caught.value)
+    assert "partition 2 was not read: No such device" in str(caught.value)
+
+
+def test_a_disk_without_file_systems() -> None:
+    with pytest.raises(DiskError, match="no partition holds a Linux file system"):
+        plan(fs(1, "vfat"))
+
+
+# ---- what nobody here can open
+
+
+def test_luks_is_refused() -> None:
+    with pytest.raises(DiskError, match=r"partition 2 \(crypto_LUKS\) cannot be mounted.*is encrypted \(LUKS\)"):
+        plan(fs(1, "vfat"), fs(2, "crypto_LUKS"))
+
+
+@pytest.mark.parametrize(("kind", "words"), [("crypto_LUKS", "encrypted"), ("LVM2_member", "not mounted yet")])
+def test_a_boot_partition_beside_it_is_not_taken_for_the_root(kind: str, words: str) -> None:
+    with pytest.raises(DiskError, match=words):
+        plan(fs(1), fs(2, kind), looks=[Look(1)])
+    assert plan(fs(1), fs(2, kind), looks=[Look(1, os_release=OS)]).root.number == 1
+
+
+@pytest.mark.parametrize("facts", [{"partition": 2}, {}])
+def test_an_encrypted_root_is_refused_however_it_was_found(facts: dict[str, Any]) -> None:
+    with pytest.raises(DiskError, match="encrypted"):
+        plan(fs(1), fs(2, "crypto_LUKS", parttype=ROOT_X86_64), **facts)
+
+
+# ---- subvolumes
+
+
+def subvolumes(*names: str, default: str = "", fstab: str = "") -> list[Look]:
+    """A btrfs with a system in each of these subvolumes."""
+    rows = [Look(1, subvolume=name, default=False, fstab=fstab, os_release=OS) for name in names]
+    first = next((row for row in rows if row.subvolume == default), Look(1))
+    return [Look(1, subvolume=default, fstab=first.fstab, os_release=first.os_release), *rows]
+
+
+def test_the_default_subvolume_is_the_root() -> None:
+    found = plan(fs(1, "btrfs"), looks=subvolumes("@", default="@", fstab="UUID=uuid-1 / btrfs subvol=@"))
+    assert found.root.options == ()
+
+
+def test_the_subvolume_that_fstab_names_is_the_root() -> None:
+    looks = subvolumes("@", "@snapshot", fstab="UUID=uuid-1 / btrfs subvol=/@,compress=zstd")
+    assert plan(fs(1, "btrfs"), looks=looks).root.options == ("subvol=@",)
+
+
+def test_the_only_subvolume_with_a_system_is_the_root() -> None:
+    assert plan(fs(1, "btrfs"), looks=subvolumes("root")).root.options == ("subvol=root",)
+
+
+def test_two_subvolumes_that_could_be() -> None:
+    with pytest.raises(DiskError, match="partition 1, subvolume b") as caught:
+        plan(fs(1, "btrfs"), looks=subvolumes("a", "b"))
+    assert caught.value.hint == "mount_options: [subvol=…]"
+
+
+def test_the_users_subvolume_goes_before_all() -> None:
+    looks = [Look(1, subvolume="b", os_release=OS)]
+    assert plan(fs(1, "btrfs"), looks=looks, options=["noatime,subvol=b"]).root.options == ()
+
+
+def test_other_subvolumes_are_mounted_as_fstab_says() -> None:
+    text = "UUID=uuid-1 / btrfs subvol=@\nUUID=uuid-1 /home btrfs subvol=@home,noatime"
+    found = plan(fs(1, "btrfs"), looks=subvolumes("@", fstab=text))
+    assert [(each.number, each.path, each.options) for each in found.others] == [
+        (1, "/home", ("subvol=@home", "noatime"))
+    ]
+
+
+# ---- what else is mounted
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["UUID=UUID-2", "PARTUUID=part-2", "LABEL=b", 'PARTLABEL="p l"', "/dev/disk/by-label/b",
+     r"/dev/disk/by-partlabel/p\134x20l", "/dev/sda2", "/dev/vda2", "/dev/nvme0n1p2"],
+)  # fmt: skip
+def test_each_kind_of_name(source: str) -> None:
+    text = source.replace(" ", "\\040") + " /boot ext4"
+    assert mounted(text, fs(2, label="b", partlabel="p l")) == [(2, "/boot")]
+
+
+def test_order_is_by_depth() -> None:
+    text = "UUID=uuid-3 /boot/efi vfat umask=0077\nUUID=uuid-4 /var/log ext4\nUUID=uuid-2 /boot ext4\n"
+    assert mounted(text, fs(2), fs(3, "vfat"), fs(4)) == [(2, "/boot"), (3, "/boot/efi"), (4, "/var/log")]
+
+
+def test_options_that_only_speak_of_booting_are_left_out() -> None:
+    text = "UUID=uuid-2 /var ext4 defaults,noatime,nofail,x-systemd.growfs,discard,X-mount.mkdir,comment=x,ro"
+    found = plan(fs(1), fs(2), partition=1, looks=[Look(1, fstab=text)])
+    assert found.others[0].options == ("noatime", "discard", "ro")
+
+
+def test_xfs_is_always_mounted_whatever_has_its_uuid() -> None:
+    text = "UUID=uuid-2 /var xfs noatime"
+    found = plan(fs(1, "xfs"), fs(2, "xfs"), partition=1, looks=[Look(1, fstab=text)])
+    assert [each.options for each in found.mounts] == [("nouuid",), ("noatime", "nouuid")]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("UUID=uuid-2 none swap sw", "swap"),
+        ("/swap.img none swap sw", "swap"),
+        ("tmpfs /tmp tmpfs", "tmpfs is on no disk"),
+        ("/srv /home none bind", "a bind mount"),
+        ("host:/x /y nfs", "a network file system"),
+        ("UUID=uuid-2 /y ext4 noauto", "noauto"),
+        ("/dev/sr0 /media/cdrom0 udf,iso9660 user,noauto", "noauto"),
+        ("UUID=nosuch /y ext4 nofail", "nofail, and not on this disk"),
+        (
+            "/dev/disk/cloud/azure_resource-part1 /mnt auto defaults,nofail,comment=cloudconfig",
+            "nofail, and not on this disk",
+        ),
+        ("/dev/sdc2 /data ext4 nofail", "nofail, and not on this disk"),
+    ],
+)
+def test_what_is_left_out_and_why(text: str, why: str) -> None:
+    assert why_skipped(text, fs(2)) == why
+
+
+def test_a_mount_on_first_use_is_a_mount() -> None:
+    assert mounted("UUID=uuid-2 /boot ext4 noauto,x-systemd.automount", fs(2)) == [(2, "/boot")]
+
+
+@pytest.mark.parametrize("source", ["UUID=nosuch", "/dev/sdb2", "/dev/disk/by-id/x", "LABEL=B"])
+def test_what_is_needed_and_not_here_is_an_error(source: str) -> None:
+    with pytest.raises(DiskError) as caught:
+        mounted(f"# one\n{source} /data ext4", fs(2, label="b"))
+    assert f"line 2 of the image's /etc/fstab mounts {source} on /data, which is not on this disk" in str(caught.value)
+    assert "nofail" in str(caught.value)
+
+
+def test_the_roots_own_line_tells_the_disks_name() -> None:
+    assert mounted("/dev/sdb1 / ext4\n/dev/sdb2 /boot ext4", fs(2)) == [(2, "/boot")]
+
+
+def test_a_volume_of_lvm_says_what_it_is() -> None:
+    with pytest.raises(DiskError, match="volume of LVM"):
+        mounted("/dev/mapper/vg-var /var ext4", fs(2, "LVM2_member"))
+
+
+def test_a_name_that_two_have_is_an_error() -> None:
+    with pytest.raises(DiskError, match=r"not clear.*partition 2.*and partition 3"):
+        mounted("LABEL=x /x ext4", fs(2, label="x"), fs(3, label="x"))
+
+
+def test_what_cannot_be_mounted_is_an_error_unless_nofail() -> None:
+    with pytest.raises(DiskError, match="it is crypto_LUKS"):
+        mounted("UUID=uuid-2 /x ext4", fs(2, "crypto_LUKS"))
+    assert why_skipped("UUID=uuid-2 /x ext4 nofail", fs(2, "crypto_LUKS")) == "nofail, and it is crypto_LUKS"
+
+
+def test_ubuntus_image_for_azure() -> None:
+    text = (
+        "LABEL=cloudimg-rootfs\t/\t ext4\tdiscard,commit=30,errors=remount-ro\t0 1\n"
+        "LABEL=BOOT\t/boot\text4\tdefaults\t0 2\n"
+        "LABEL=UEFI\t/boot/efi\tvfat\tumask=0077\t0 1\n"
+        "/dev/disk/cloud/azure_resource-part1\t/mnt\tauto\tdefaults,nofail,x-systemd.after=cloud-init.service\t0\t2\n"
+    )
+    parts = [fs(1, label="cloudimg-rootfs"), fs(14, None), fs(15, "vfat", label="UEFI"), fs(16, label="BOOT")]
+    looks = [Look(1, fstab=text, os_release='PRETTY_NAME="Ubuntu 24.04"\n'), Look(16)]
+    found = plan(*parts, looks=looks)
+    assert [(each.number, each.path) for each in found.mounts] == [(1, "/"), (16, "/boot"), (15, "/boot/efi")]
+    assert found.others[1].options == ("umask=0077",)
+    assert [each.path for each in found.skipped] == ["/mnt"]
