@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from pytest_azchroot.collector import PublishItem, directory_of
 from pytest_azchroot.gate import some
+from pytest_azchroot.report import records
 from pytest_azchroot.sandbox import requirements
 from pytest_azchroot.suite import Suite
 from pytest_azchroot.suites import Suites
@@ -23,6 +25,7 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
         *requirements(),
         *_unknown_variables(suites),
         *_claimed_twice(selected),
+        *_same_manifest(selected, suites.settings.output),
         *(f"{suite.image.name}: {problem}" for suite in selected for problem in _problems(suite, items)),
     ]
 
@@ -51,6 +54,17 @@ def _claimed_twice(selected: Sequence[Suite]) -> Iterator[str]:
             if path in claimed:
                 yield f"{suite.image.name} and {claimed[path]} would both publish {path}"
             claimed[path] = suite.image.name
+
+
+def _same_manifest(selected: Sequence[Suite], output: Path | None) -> Iterator[str]:
+    if output is None:
+        return
+    named: dict[str, Path] = {}
+    for suite in selected:
+        path = records.place(output, suite.image.name)
+        if other := named.get(suite.image.name):
+            yield f"{suite.image.path} and {other} would both write {path}: without --azchroot-output they would not"
+        named[suite.image.name] = suite.image.path
 
 
 def _unknown_variables(suites: Suites) -> Iterator[str]:

@@ -46,6 +46,13 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="Replace artifacts that exist, once the new ones are complete.",
     )
+    group.addoption(
+        "--azchroot-output",
+        metavar="DIR",
+        type=Path,
+        help="Write the manifest of each image to DIR/IMAGE/manifest.json, published or not. Beside each published "
+        "file there is one anyway.",
+    )
     parser.addini("azchroot_cloud", "Build on this cloud, whatever `cloud:` in image.yaml says.")
     parser.addini(
         "azchroot_strict", "Skipped and xfailed tests keep an image from being published.", type="bool", default=False
@@ -64,6 +71,7 @@ class Settings:
     no_publish: bool = False
     require_publish: bool = False
     overwrite: bool = False
+    output: Path | None = None
     strict: bool = False
     command_timeout: float | None = None
 
@@ -87,6 +95,7 @@ class Settings:
             no_publish=option.azchroot_no_publish,
             require_publish=option.azchroot_require_publish,
             overwrite=option.azchroot_overwrite,
+            output=config.invocation_params.dir / option.azchroot_output if option.azchroot_output else None,
             strict=config.getini("azchroot_strict"),
             command_timeout=_positive_seconds(config.getini("azchroot_command_timeout")),
         )

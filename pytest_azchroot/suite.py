@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from pytest_azchroot.collector import ImageDirectory, PublishItem, directory_of,
 from pytest_azchroot.errors import AzchrootError, AzchrootWarning, PublishError
 from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Test, Verdict, count, decide, failures, short, some
 from pytest_azchroot.image import Image
+from pytest_azchroot.masking import MASK
+from pytest_azchroot.report import records
+from pytest_azchroot.report.provenance import provenance
 from pytest_azchroot.report.result import ImageResult, TestResult
 from pytest_azchroot.selection import test_files, test_names
 
@@ -32,9 +36,15 @@ class Suite:
     """One image and its tests, in this session."""
 
     def __init__(
-        self, directory: ImageDirectory, build: Build, policy: Policy, mask: Callable[[str], str] = str
+        self,
+        directory: ImageDirectory,
+        build: Build,
+        policy: Policy,
+        mask: Callable[[str], str] = str,
+        output: Path | None = None,
     ) -> None:
         self.mask = mask
+        self._output = output
         self.directory = directory
         self.build = build
         self.policy = policy
@@ -257,7 +267,8 @@ class Suite:
         """
         if self.finished is not None:
             return True
-        self.finished = result = self._result()
+        result = self._result()
+        self.finished = result = records.record(result, output=self._output, mask=self.mask)
         try:
             self.directory.ihook.pytest_azchroot_finished(image=self.image, result=result)
         except Exception as error:  # the other images, and the reports of other plugins, are still to come
@@ -278,6 +289,7 @@ class Suite:
             )
             for id, test in self.ledger.tests.items()
         )
+        build, disk, configuration = self.build, self.image.disk, self.image.configuration
         return ImageResult(
             name=self.image.name,
             path=self.image.path,
@@ -287,8 +299,20 @@ class Suite:
             artifacts=self.image.artifacts,
             tests=tests,
             stages=dict(self.build.timeline.stages),
-            source=self.image.disk.source if self.image.disk else None,
+            source=disk.source if disk else None,
             problems=tuple(map(mask, self.problems)),
+            source_digest=disk.source_digest if disk else None,
+            size=disk.size if disk else None,
+            digest=disk.digest if disk else None,
+            started=build.started,
+            ended=datetime.now(timezone.utc),
+            packages_before=build.packages_before,
+            packages=build.packages,
+            provenance=build.provenance or provenance(configuration.path),
+            variables={
+                name: MASK if value in configuration.secrets else mask(value)
+                for name, value in configuration.variables.items()
+            },
         )
 
     def _verdict_unheard(self) -> Verdict:

@@ -123,7 +123,8 @@ class Suites:
         timeline = Timeline(image.name, self._watcher)
         build = Build(image, clouds[spec.cloud], order=order, ledger=Ledger(), timeline=timeline, output=self.log.write)
         build.command_timeout = settings.command_timeout
-        self._suites[directory.path] = suite = Suite(directory, build, policy, self.mask)
+        build.documented = settings.output is not None
+        self._suites[directory.path] = suite = Suite(directory, build, policy, self.mask, settings.output)
         return suite
 
 

@@ -34,6 +34,11 @@ def beside(artifacts: Iterable[Artifact]) -> Iterator[Path]:
             yield Path(artifact.id + SUFFIX)
 
 
+def place(output: Path, image: str) -> Path:
+    """The manifest of an image in the user's directory."""
+    return output / image / NAME
+
+
 def withdraw(artifacts: Iterable[Artifact]) -> None:
     """Remove the manifests of files that these artifacts have just replaced: they speak of others."""
     for path in beside(artifacts):
@@ -52,7 +57,7 @@ def record(result: ImageResult, *, output: Path | None, mask: Callable[[str], st
     """
     written: list[Path] = []
     problems: list[str] = []
-    places = [*beside(result.artifacts), *([] if output is None else [output / result.name / NAME])]
+    places = [*beside(result.artifacts), *([] if output is None else [place(output, result.name)])]
     if not places:
         return result
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -150,6 +151,12 @@ def test_the_published_schema_is_up_to_date() -> None:
     published = (ROOT / "docs" / "reference" / "manifest.schema.json").read_text()
     advice = "run: azchroot schema --manifest >docs/reference/manifest.schema.json"
     assert json.loads(published) == json_schema(), advice
+
+
+def test_the_example_of_the_page_is_one() -> None:
+    page = (ROOT / "docs" / "reference" / "manifest.md").read_text()
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    jsonschema.validate(json.loads(example), json_schema())
 
 
 SECRET = "hunter22"
