@@ -21,19 +21,16 @@ from pytest_azchroot.disk.digest import digest
 from pytest_azchroot.disk.image import opened
 from pytest_azchroot.disk.space import exhausted
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
-from pytest_azchroot.gate import Ledger, failures, some
+from pytest_azchroot.gate import Ledger, failures
 from pytest_azchroot.image import Image
 from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
 from pytest_azchroot.report.provenance import Provenance, provenance
 from pytest_azchroot.report.timeline import Timeline
-from pytest_azchroot.sandbox import Chroot, Completed, FileSystem, Sandbox
+from pytest_azchroot.sandbox import Chroot, Completed, Sandbox, discover
 
 MOUNT_PATH = "/run/azchroot/root"
 """Where an image is mounted unless it says otherwise. Each build has a mount namespace of its own: no collision."""
-
-ROOT_TYPES = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "erofs", "squashfs"})
-"""File systems that can hold a Linux root."""
 
 Output = Callable[[str, bytes], None]
 """Takes ``stdout`` or ``stderr`` and what a command has just written to it."""
@@ -154,7 +151,8 @@ class Build:
             if spec.manual_mount_command:
                 sandbox.mount_manually(self._wrap(self._render(spec.manual_mount_command)), path=path)
             else:
-                sandbox.mount(self._root_node(), path=path, options=spec.mount_options, wrapper=self._wrap)
+                plan = discover.plan(sandbox, partition=spec.mount_partition, options=spec.mount_options)
+                discover.mount_all(sandbox, plan, path=path, options=spec.mount_options, wrapper=self._wrap)
         self._run_outside("post_mount_commands", spec.post_mount_commands)
         with self.timeline.stage("mount"):
             sandbox.lend(spec.chroot_mounts, resolv_conf="image" if spec.resolv_conf == "image" else "host")
@@ -298,29 +296,11 @@ class Build:
     def _wrap(self, command: str) -> str:
         return self.image.configuration.render(self.image.spec.command_wrapper, command=command)
 
-    def _root_node(self) -> str:
-        """The partition to mount: the one that image.yaml names, else the only one that can hold a root."""
-        number = self.image.spec.mount_partition
-        if number is not None:
-            return self._sandbox().partition(number)
-        candidates = [each for each in self._sandbox().filesystems() if each.type in ROOT_TYPES]
-        if len(candidates) == 1:
-            return candidates[0].node
-        raise SandboxError(
-            "which partition holds the root is not clear",
-            why=f"{_listed(candidates)} could" if candidates else "no partition holds a Linux file system",
-            hint="name it in image.yaml: `mount_partition: 2` (0 is the whole disk)",
-        )
-
 
 def _abridged(command: str, width: int = 40) -> str:
     """Enough of a command to know it by."""
     words = " ".join(command.split())
     return words if len(words) <= width else f"{words[: width - 1]}…"
-
-
-def _listed(filesystems: list[FileSystem]) -> str:
-    return some([f"{each.number} ({each.type}{', ' + each.label if each.label else ''})" for each in filesystems], 8)
 
 
 def _argv_or_string(run: Callable[..., Completed]) -> Callable[..., Completed]:

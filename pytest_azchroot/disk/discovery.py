@@ -127,6 +127,8 @@ def _certain(choice: Choice, looks: Sequence[Look], filesystems: Sequence[FileSy
     """The one candidate, whatever it holds; of its subvolumes the one that is a root, else the default."""
     (only,) = choice.candidates
     own = [look for look in looks if look.number == only.number]
+    if unread := [look.problem for look in own if look.problem]:
+        raise DiskError(f"{said(only)}, the root by {choice.by}, cannot be read", why=unread[0])
     return _best(own, filesystems) or next((look for look in own if look.default), Look(only.number))
 
 

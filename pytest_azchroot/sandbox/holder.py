@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import capabilities, faults, files, inroot, layout, namespaces, process, syscalls, wire
+from . import capabilities, faults, files, inroot, layout, looking, namespaces, process, syscalls, wire
 from .command import Command, run_inside, run_outside
 from .devices import DiskNodes, make_private_dev
 from .image import Image
@@ -168,6 +168,10 @@ class Holder:
             return function(**arguments)
 
         self._start(request, descriptors, transfer)
+
+    def start_look(self, request: int, descriptors: Sequence[int], *, node: str, kind: str, options: str) -> None:
+        """What may be a root is mounted by a child, in a mount namespace of its own: no mount here comes or goes."""
+        self._start(request, descriptors, lambda: looking.look(node, kind, options))
 
     def _start(self, request: int, descriptors: Sequence[int], task: process.Task, *, settles: bool = False) -> None:
         stdout, stderr, *rest = descriptors

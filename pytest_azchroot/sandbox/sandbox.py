@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -25,6 +26,7 @@ from .sealing import Sealing
 
 _CLOSE_PATIENCE = 15.0
 _FREE_PATIENCE = 15.0
+_LOOK_PATIENCE = 60.0
 _DMESG = re.compile(r"^\s*dmesg\(1\) may have more information.*$\n?", re.MULTILINE)
 
 Command = str | Sequence[str]
@@ -106,6 +108,21 @@ class Sandbox(Sealing):
     def filesystems(self) -> tuple[FileSystem, ...]:
         """What blkid finds on the disk (number 0) and on each partition."""
         return tuple(FileSystem(**found) for found in self.ask("file_systems"))
+
+    def look(self, node: str, kind: str, *, options: str = "") -> list[dict[str, Any]]:
+        """Read the few files that tell a root from a file system of the disk, and from each subvolume of it. It need
+        not be mounted; nothing is written.
+
+        :param kind: its type, by blkid.
+        :param options: for mounting it, like ``subvol=@``.
+        :return: a :class:`~pytest_azchroot.disk.discovery.Look` each, without its number.
+        :raises SandboxError: it cannot be mounted or read.
+        """
+        arguments = {"node": node, "kind": kind, "options": options}
+        code, chunks = self._connection.run("look", arguments, timeout=_LOOK_PATIENCE)
+        if code is None:
+            raise SandboxError(f"{node} ({kind}) cannot be read", why=f"it took more than {_LOOK_PATIENCE:.0f} seconds")
+        return [json.loads(line) for line in b"".join(data for _, data in chunks).splitlines()]
 
     @property
     def mount_path(self) -> str:

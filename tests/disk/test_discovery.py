@@ -119,6 +119,11 @@ def test_no_root_is_an_error_that_says_what_was_read() -> None:
     assert "partition 2 was not read: No such device" in str(caught.value)
 
 
+def test_a_root_that_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(DiskError, match=r"partition 2 \(f2fs\), the root by mount_partition, cannot be read: No such"):
+        plan(fs(1), fs(2, "f2fs"), partition=2, looks=[Look(2, problem="No such device")])
+
+
 def test_a_disk_without_file_systems() -> None:
     with pytest.raises(DiskError, match="no partition holds a Linux file system"):
         plan(fs(1, "vfat"))
