@@ -163,14 +163,13 @@ def _best(looks: Iterable[Look], filesystems: Sequence[FileSystem]) -> Look | No
 
 
 def _rank(look: Look, filesystems: Sequence[FileSystem]) -> int:
-    """0 is no root. An fstab that names another file system as the root was copied, or is a snapshot's."""
-    system = look.os_release is not None
+    """0 is no root. An fstab that names another file system as the root was copied, or is a snapshot's; one that
+    names its own speaks louder than os-release."""
+    own = 2 * (look.os_release is not None) + (look.fstab is not None)
     rows = [line for line in fstab.parse(look.fstab or "") if line.path == "/"]
     if not rows:
-        return 1 if system else 0
-    if not _is_itself(rows[-1], look, filesystems):
-        return 0
-    return 3 if system else 2
+        return own
+    return own + 3 if _is_itself(rows[-1], look, filesystems) else 0
 
 
 def _is_itself(line: fstab.Line, look: Look, filesystems: Sequence[FileSystem]) -> bool:

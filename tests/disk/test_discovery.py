@@ -103,6 +103,10 @@ def test_a_system_without_a_root_in_its_fstab_counts_less() -> None:
     assert plan(fs(1), fs(2), looks=[looks[0], Look(2)]).root.number == 1
 
 
+def test_an_fstab_alone_is_enough() -> None:
+    assert plan(fs(1), fs(2), looks=[Look(1, fstab="# nothing\n"), Look(2)]).root.number == 1
+
+
 def test_two_roots_are_an_error_that_lists_them() -> None:
     looks = [Look(1, os_release=OS), Look(2, os_release=OS)]
     with pytest.raises(DiskError) as caught:
