@@ -208,9 +208,9 @@ class Build:
         if not self.image.artifacts:
             if self.image.disk is None or not self.ledger.closed:
                 raise DirtyImageError(f"{self.image.name} was not closed, so it cannot be published")
-            with self.timeline.stage("publish"):
+            files = [self.image.path / name for name in self.image.spec.output]
+            with self.timeline.stage("publish"), records.superseding(files):
                 self.image.artifacts = tuple(self.cloud.publish(self.order, self.image.disk))
-                records.withdraw(self.image.artifacts)
         return self.image.artifacts
 
     def hint(self) -> str | None:

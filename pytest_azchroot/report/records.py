@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -39,11 +39,28 @@ def place(output: Path, image: str) -> Path:
     return output / image / NAME
 
 
-def withdraw(artifacts: Iterable[Artifact]) -> None:
-    """Remove the manifests of files that these artifacts have just replaced: they speak of others."""
-    for path in beside(artifacts):
-        with suppress(OSError):  # the new manifest cannot be written then either, and that is reported
-            path.unlink()
+@contextmanager
+def superseding(files: Iterable[Path]) -> Iterator[None]:
+    """What happens inside may replace these files. The manifests of those that it did are removed: they speak of
+    others. So a file never has the manifest of another, even if not all could be replaced, or nobody lives to write
+    the new one.
+    """
+    before = {file: _identity(file) for file in files}
+    try:
+        yield
+    finally:
+        for file, identity in before.items():
+            if _identity(file) != identity:
+                with suppress(OSError):  # the new manifest cannot be written then either, and that is reported
+                    os.unlink(f"{file}{SUFFIX}")
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        state = file.lstat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
 
 
 def record(result: ImageResult, *, output: Path | None, mask: Callable[[str], str]) -> ImageResult:

@@ -159,6 +159,16 @@ def test_a_manifest_is_replaced_with_its_artifact(workshop: Workshop) -> None:
     assert found["disk"]["digest"] == digest_of(here(workshop) / "x.raw")
 
 
+def test_an_artifact_never_has_the_manifest_of_another(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the machine had failed after the artifact was replaced."""
+    workshop.image(test_10=STEPS, test_90=CHECKS)
+    workshop.run()
+    monkeypatch.setattr("pytest_azchroot.report.records.record", lambda result, **_: result)
+    workshop.run("--azchroot-overwrite")
+    assert workshop.published()
+    assert not (here(workshop) / "x.raw.manifest.json").exists()
+
+
 @pytest.mark.parametrize("args", [(), ("--azchroot-output", "x")])
 def test_a_manifest_that_cannot_be_written_undoes_nothing(workshop: Workshop, args: tuple[str, ...]) -> None:
     workshop.image()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_azchroot.clouds import Artifact
-from pytest_azchroot.report.records import beside, record, withdraw
+from pytest_azchroot.report.records import record, superseding
 from pytest_azchroot.report.result import ImageResult
 
 from .test_manifest import EVERYTHING, NOTHING
@@ -79,13 +79,27 @@ def test_what_is_written_is_masked(published: ImageResult) -> None:
     assert json.loads(result.manifests[0].read_text())["variables"] == {"site": "***"}
 
 
-def test_a_manifest_of_what_was_replaced_is_withdrawn(published: ImageResult, tmp_path: Path) -> None:
+def test_the_manifest_of_a_file_that_was_replaced_is_removed(published: ImageResult, tmp_path: Path) -> None:
+    """Also where the other file could not be, and what replaced it raised."""
     result = record(published, output=None, mask=str)
-    withdraw(published.artifacts[:1])
+    replaced, kept = tmp_path / "x.vhd", tmp_path / "x.qcow2"
+    (tmp_path / "new").write_text("disk")
+
+    def half_done() -> None:
+        with superseding([replaced, kept, tmp_path / "none.raw"]):
+            (tmp_path / "new").rename(replaced)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half_done()
     assert [path.exists() for path in result.manifests] == [False, True]
-    withdraw(published.artifacts)
-    withdraw(published.artifacts)
-    assert list(beside(published.artifacts)) == [tmp_path / "x.vhd.manifest.json", tmp_path / "x.qcow2.manifest.json"]
+
+
+def test_a_manifest_without_its_file_is_removed_when_the_file_comes(tmp_path: Path) -> None:
+    (tmp_path / "x.raw.manifest.json").write_text("{}")
+    with superseding([tmp_path / "x.raw"]):
+        (tmp_path / "x.raw").write_text("disk")
+    assert not (tmp_path / "x.raw.manifest.json").exists()
 
 
 def test_its_mode_is_that_of_any_file(published: ImageResult) -> None:
