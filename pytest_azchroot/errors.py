@@ -11,6 +11,8 @@ class AzchrootError(Exception):
     :param hint: what to do about it.
     """
 
+    __module__ = "pytest_azchroot"  # as people import it, and as tracebacks should name it
+
     def __init__(self, what: str, *, why: str | None = None, hint: str | None = None) -> None:
         self.what = what
         self.why = why
@@ -25,21 +27,31 @@ class AzchrootError(Exception):
 class UnavailableError(AzchrootError):
     """This machine or session lacks something a build needs: a privilege, a tool, a kernel feature."""
 
+    __module__ = "pytest_azchroot"
+
 
 class DiskError(AzchrootError):
     """A disk image cannot be read, copied, converted or attached."""
+
+    __module__ = "pytest_azchroot"
 
 
 class SandboxError(AzchrootError):
     """The sandbox cannot be started, has died, or refused a request."""
 
+    __module__ = "pytest_azchroot"
+
 
 class DirtyImageError(SandboxError):
     """The image did not close strictly: something held it, or a file system is not clean. Never publish it."""
 
+    __module__ = "pytest_azchroot"
+
 
 class PublishError(AzchrootError):
     """The disk is good but the artifact could not be made of it."""
+
+    __module__ = "pytest_azchroot"
 
 
 class AzchrootWarning(UserWarning):

@@ -43,7 +43,7 @@ class Chroot:
         self._guard = guard or _nothing
 
     def __repr__(self) -> str:
-        return f"<Chroot {self.device} at {self.mount_path}>"
+        return f"<Chroot {self.device}>"  # nothing that asks the sandbox, which may have ended
 
     @property
     def device(self) -> str:
