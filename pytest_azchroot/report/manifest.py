@@ -133,6 +133,8 @@ class Test(_Record):
     """Seconds, setup and teardown included."""
     reason: str
     """Why it was skipped, or expected to fail."""
+    writes: list[str]
+    """What a check wrote outside of the volatile directories; empty also where such writes are discarded."""
 
 
 class Verdict(_Record):
@@ -221,6 +223,7 @@ def manifest(result: ImageResult, *, versions: Mapping[str, str], mask: Callable
                 "outcome": test.outcome,
                 "duration": round(test.duration, 3),
                 "reason": test.reason,
+                "writes": [*test.writes],
             }
             for test in result.tests
         ],

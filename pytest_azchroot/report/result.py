@@ -27,6 +27,8 @@ class TestResult:
     duration: float
     """Seconds, setup and teardown included."""
     reason: str = ""
+    writes: tuple[str, ...] = ()
+    """What a check wrote outside of the volatile directories, and so kept the image from being published."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ EVERYTHING = ImageResult(
     artifacts=(Artifact("vhd", "/images/x/x.vhd", 1 << 30, DIGEST), Artifact("managed-image", "/subscriptions/…", 5)),
     tests=(
         TestResult("images/x/test_a.py::test_a", True, "passed", 0.12345),
-        TestResult("images/x/test_b.py::test_b", False, "skipped", 0.0, "not today"),
+        TestResult("images/x/test_b.py::test_b", False, "skipped", 0.0, "not today", ("deleted /etc",)),
     ),
     stages={"create": 0.5004, "digest": 0.1},
     source="/sources/base.qcow2",
@@ -98,13 +98,21 @@ def test_it_tells_everything() -> None:
             },
         },
         "tests": [
-            {"id": "images/x/test_a.py::test_a", "step": True, "outcome": "passed", "duration": 0.123, "reason": ""},
+            {
+                "id": "images/x/test_a.py::test_a",
+                "step": True,
+                "outcome": "passed",
+                "duration": 0.123,
+                "reason": "",
+                "writes": [],
+            },
             {
                 "id": "images/x/test_b.py::test_b",
                 "step": False,
                 "outcome": "skipped",
                 "duration": 0,
                 "reason": "not today",
+                "writes": ["deleted /etc"],
             },
         ],
         "stages": {"create": 0.5, "digest": 0.1},
@@ -163,7 +171,9 @@ SECRET = "hunter22"
 LEAKS = [
     replace(EVERYTHING, name=f"x-{SECRET}"),
     replace(EVERYTHING, verdict=Verdict(Answer.FAIL, (f"vetoed: {SECRET}",), (SECRET,))),
-    replace(EVERYTHING, tests=(TestResult(f"a[{SECRET}]", False, "skipped", 0.0, f"no {SECRET}"),)),
+    replace(
+        EVERYTHING, tests=(TestResult(f"a[{SECRET}]", False, "skipped", 0.0, f"no {SECRET}", (f"wrote /{SECRET}",)),)
+    ),
     replace(EVERYTHING, source=f"/sources/{SECRET}.raw"),
     replace(EVERYTHING, artifacts=(Artifact(SECRET, f"/{SECRET}", 1, DIGEST),)),
     replace(EVERYTHING, variables={"answer": SECRET, "digest": SECRET, "outcome": SECRET}),
