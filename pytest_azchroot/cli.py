@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_azchroot import __version__
+from pytest_azchroot import __version__, inspection
 from pytest_azchroot.disk.digest import PATTERN as DIGEST
 from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.errors import AzchrootError
@@ -115,7 +115,24 @@ def _add_digest(subparsers: Subparsers) -> None:
     parser.set_defaults(run=_digest)
 
 
-_COMMANDS: tuple[Callable[[Subparsers], None], ...] = (_add_validate, _add_schema, _add_digest)
+def _add_inspect(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "inspect",
+        help="print what is in a disk image, and how a build would mount it",
+        description="Print the partitions and file systems of a disk image file, and how a build would mount them: "
+        "the root, and what its /etc/fstab adds. Nothing is written to the file. Root is needed only for the last "
+        "part, for which file systems are mounted read-only in a namespace of their own.",
+        epilog="Exit status: 0 all is well, 1 the file cannot be read or a build could not mount it, 2 wrong usage.",
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="a raw, VHD, VHDX or qcow2 file")
+    parser.add_argument(
+        "--partition", type=int, metavar="NUMBER", help="the root, as `mount_partition` would name it; 0 is the disk"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_inspect)
+
+
+_COMMANDS: tuple[Callable[[Subparsers], None], ...] = (_add_validate, _add_schema, _add_digest, _add_inspect)
 
 
 @dataclass(frozen=True)
@@ -231,6 +248,14 @@ def _digest_lines(file: Path) -> list[tuple[str, Path]]:
     if not parts or not all(DIGEST.fullmatch(digest) and path for digest, _, path in parts):
         raise UsageError(f"{file} holds no lines of `azchroot digest`")
     return [(digest, Path(path)) for digest, _, path in parts]
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    found = inspection.inspect(options.file, partition=options.partition)
+    print(json.dumps(inspection.as_data(found), indent=2) if options.json else inspection.as_text(found))
+    if found.refusal is not None and not options.json:
+        print(f"\n{found.refusal}", file=sys.stderr)
+    return FAILED if found.failed else OK
 
 
 if __name__ == "__main__":

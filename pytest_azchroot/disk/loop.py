@@ -17,6 +17,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_azchroot.disk import table
+from pytest_azchroot.disk.partition import FileReader
 from pytest_azchroot.errors import DiskError, UnavailableError
 
 CONTROL = "/dev/loop-control"
@@ -120,7 +122,7 @@ def _bind(path: Path, *, opener: Opener, control: int, read_only: bool, wanted: 
         raise DiskError(f"the disk image {path} cannot be opened", why=error.strerror) from error
     try:
         config = bytearray(_CONFIG_SIZE)
-        struct.pack_into("=I", config, 0, backing)
+        struct.pack_into("=II", config, 0, backing, _sector_size(backing))
         flags = _LO_AUTOCLEAR | _LO_PARTSCAN | (_LO_READ_ONLY if read_only else 0)
         struct.pack_into("=I", config, _FLAGS_AT, flags)
         while True:
@@ -143,6 +145,15 @@ def _bind(path: Path, *, opener: Opener, control: int, read_only: bool, wanted: 
             return BlockDevice(name, number, descriptor, path, (status.st_dev, status.st_ino))
     finally:
         os.close(backing)
+
+
+def _sector_size(backing: int) -> int:
+    """What the device's sectors must be for its GPT to be found, by every tool: it counts in them. 0 is the default."""
+    status = os.fstat(backing)
+    if not stat.S_ISREG(status.st_mode):
+        return 0
+    found = table.read(FileReader(backing, status.st_size))
+    return found.sector_size if found is not None and found.kind == "gpt" else 0
 
 
 def _free(control: int) -> tuple[str, int]:

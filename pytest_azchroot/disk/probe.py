@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pytest_azchroot.disk.partition import Partition
 from pytest_azchroot.errors import DiskError, UnavailableError
 
 _NOTHING_FOUND = 2  # blkid(8): "if the specified token was not found or no devices could be identified"
@@ -52,10 +54,38 @@ def probe(node: str, *, number: int, size: int) -> FileSystem:
     )
 
 
-def _facts(node: str) -> dict[str, str]:
+def probe_file(descriptor: int, *, size: int, partition: Partition | None = None) -> FileSystem:
+    """Read the superblocks of an open disk image, or of a partition in it: no device, no privilege.
+
+    :param size: bytes of the disk.
+    :raises UnavailableError: blkid is not installed.
+    :raises DiskError: it cannot be read, or holds contradictory signatures.
+    """
+    start, length = (0, size) if partition is None else (partition.start, min(partition.end, size) - partition.start)
+    node = f"/proc/self/fd/{descriptor}"
+    facts = _facts(node, "--offset", str(start), "--size", str(length), pass_fds=(descriptor,)) if length > 0 else {}
+    return FileSystem(
+        number=0 if partition is None else partition.number,
+        node="",
+        size=max(0, length),
+        type=facts.get("TYPE"),
+        uuid=facts.get("UUID"),
+        label=facts.get("LABEL"),
+        partuuid=None if partition is None else partition.uuid,
+        partlabel=None if partition is None else partition.name,
+        parttype=None if partition is None else partition.type,
+        pttype=facts.get("PTTYPE"),
+    )
+
+
+def _facts(node: str, *options: str, pass_fds: Sequence[int] = ()) -> dict[str, str]:
     try:
         done = subprocess.run(
-            ["blkid", "--probe", "--output", "export", node], capture_output=True, check=False, stdin=subprocess.DEVNULL
+            ["blkid", "--probe", "--output", "export", *options, node],
+            capture_output=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
         )
     except (FileNotFoundError, PermissionError):  # missing, or there and not executable
         raise UnavailableError("blkid is not installed", hint="apt-get install util-linux") from None

@@ -33,7 +33,7 @@ _END_OF_ERRORS = 4000
 class Connection:
     """A running sandbox, as the caller has it. One request at a time; threads wait for each other."""
 
-    def __init__(self, *, path: str, hostname: str) -> None:
+    def __init__(self, *, path: str, hostname: str, read_only: bool = False) -> None:
         self._lock = threading.RLock()
         self._holder: int | None = None
         self._last = 0
@@ -42,7 +42,7 @@ class Connection:
         caller = os.pidfd_open(os.getpid())
         arguments = [_PACKAGES, str(theirs.fileno()), str(caller)]
         try:
-            self._send_disk(path, hostname)
+            self._send_disk(path, hostname=hostname, read_only=read_only)
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, *arguments],
                 pass_fds=(theirs.fileno(), caller),
@@ -64,18 +64,18 @@ class Connection:
             self.let_go()
             raise
 
-    def _send_disk(self, path: str, hostname: str) -> None:
+    def _send_disk(self, path: str, *, hostname: str, read_only: bool) -> None:
         """The first message. It is not an argument: commands in the image can read the command line of their PID 1.
 
         The disk is opened here, because a file without a name is called ``/proc/PID/fd/N``, which means nothing in
         the sandbox's own ``/proc``.
         """
         try:
-            disk = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            disk = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
         except OSError as error:
             raise DiskError(f"the disk {path} cannot be opened", why=error.strerror) from error
         try:
-            self._channel.send({"hostname": hostname}, [disk])
+            self._channel.send({"hostname": hostname, "read_only": read_only}, [disk])
         finally:
             os.close(disk)
 

@@ -79,11 +79,11 @@ def open_number(number: int, flags: int) -> int:
 class DiskNodes:
     """The image's disk and its partitions in the private /dev."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """:param path: ``/proc/self/fd/N``, which leads to the disk whatever its name is by now."""
         self._path = path
         self._nodes: dict[str, int] = {}
-        self.device = loop.open_disk(path, opener=open_device, control=_CONTROL)
+        self.device = loop.open_disk(path, opener=open_device, control=_CONTROL, read_only=read_only)
 
     @property
     def _sysfs(self) -> str:

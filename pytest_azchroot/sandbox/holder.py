@@ -42,7 +42,7 @@ class Running:
 class Holder:
     """What the sandbox holds, and the answers to requests about it."""
 
-    def __init__(self, channel: wire.Channel, *, path: str, hostname: str) -> None:
+    def __init__(self, channel: wire.Channel, *, path: str, hostname: str, read_only: bool) -> None:
         self._channel = channel
         self._running: dict[int, Running] = {}
         self._last_capability = capabilities.last_known()
@@ -58,7 +58,7 @@ class Holder:
         for directory in (layout.NODES, layout.LENT, layout.ROOT, layout.LOWER, layout.UPPER, layout.MERGED):
             os.mkdir(directory)
         make_private_dev()
-        self._disk = DiskNodes(Path(path))
+        self._disk = DiskNodes(Path(path), read_only=read_only)
         self._disk.settle()
         self._image = Image(partition=self._disk.number_of)
 
@@ -267,7 +267,7 @@ def main(channel: wire.Channel, keeper: int) -> NoReturn:
         except OSError as error:
             raise namespaces.denied("mount, IPC and UTS", error) from error
         try:
-            holder = Holder(channel, path=f"/proc/self/fd/{disk}", hostname=options["hostname"])
+            holder = Holder(channel, path=f"/proc/self/fd/{disk}", **options)
         except PermissionError as error:
             raise namespaces.forbidden(error) from error
     except Exception as error:

@@ -59,16 +59,18 @@ class Sandbox(Sealing):
         hostname: str,
         output: Callable[[str, bytes], None] | None = None,
         environment: Mapping[str, str] | None = None,
+        read_only: bool = False,
     ) -> Iterator[Sandbox]:
         """Make a sandbox around a disk image file or a block device. Leaving it without :meth:`close` aborts it.
 
         :param hostname: what commands see as the name of the machine.
         :param output: receives ``"stdout"`` or ``"stderr"`` and bytes, while a command runs.
         :param environment: variables for every command, inside and outside.
+        :param read_only: nothing can be written to the disk, not even by a mount that replays a journal.
         :raises UnavailableError: namespaces, loop devices or tools are missing here.
         :raises DiskError: the disk cannot be opened, or another program uses it.
         """
-        connection = Connection(path=os.path.abspath(path), hostname=hostname)
+        connection = Connection(path=os.path.abspath(path), hostname=hostname, read_only=read_only)
         sandbox = cls(connection, output=output, variables=environment or {})
         try:
             yield sandbox
