@@ -82,7 +82,7 @@ def parse(text: str) -> tuple[Line, ...]:
 
 
 def _lines(text: str) -> Iterator[Line]:
-    for number, raw in enumerate(text.splitlines(), start=1):
+    for number, raw in enumerate(text.split("\n"), start=1):
         fields = raw.split()
         if len(fields) < 2 or fields[0].startswith("#"):
             continue
