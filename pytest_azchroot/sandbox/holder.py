@@ -60,7 +60,7 @@ class Holder:
         make_private_dev()
         self._disk = DiskNodes(Path(path), read_only=read_only)
         self._disk.settle()
-        self._image = Image(partition=self._disk.number_of)
+        self._image = Image(partition=self._disk.number_of, node=lambda number: self._disk.nodes()[number])
 
     def description(self) -> Message:
         """What the caller is told at the start."""
@@ -127,7 +127,7 @@ class Holder:
 
     def do_reopen(self) -> Message:
         self._disk.reopen_read_only()
-        self._image.mount_sealed(self._disk.nodes())
+        self._image.mount_sealed()
         return self.description()
 
     def do_cover(self, lent: Sequence[Sequence[Sequence[str]] | None], host_resolv_conf: bool) -> str:

@@ -8,7 +8,7 @@ import errno
 import functools
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -36,12 +36,15 @@ class Image:
     can be covered by overlays, and ``root`` is the merged tree as long as it is.
     """
 
-    def __init__(self, *, partition: Callable[[str], int | None]) -> None:
-        """:param partition: the number of the partition of the disk that a mount's source is, None if it is none."""
+    def __init__(self, *, partition: Callable[[str], int | None], node: Callable[[int], str]) -> None:
+        """:param partition: the number of the partition of the disk that a mount's source is, None if it is none.
+        :param node: the node of a partition by now.
+        """
         before = mounts.current()
         self._baseline = {mount.id for mount in before}
         self._build_machine = {mount.device for mount in before}
         self._partition = partition
+        self._node = node
         self._layers: tuple[Layer, ...] = ()
         self._sealed: list[tuple[Layer, str]] = []
         self._uncovered: set[int] | None = None
@@ -232,7 +235,7 @@ class Image:
         ours = [mount for mount in self._ours() if mount.device not in self._build_machine]
         return layers.of(ours, top=self.root, partition=self._partition)
 
-    def mount_sealed(self, nodes: Mapping[int, str]) -> None:
+    def mount_sealed(self) -> None:
         """Mount the recorded file systems read-only, out of sight of the image: an overlay will be on each.
 
         :raises SandboxError: one cannot be mounted any more.
@@ -241,7 +244,7 @@ class Image:
         for layer in self._layers:
             if layer.partition not in tops:
                 tops[layer.partition] = top = f"{layout.LOWER}/fs{layer.partition}"
-                node = nodes[layer.partition]
+                node = self._node(layer.partition)
                 os.mkdir(top)
                 try:
                     syscalls.mount(
@@ -264,11 +267,11 @@ class Image:
         ]
         self._uncovered = {mount.id for mount in self._ours()}
         try:
-            overlay.make_uppers()
             covered = []
             for index, (layer, directory) in enumerate(stack):
                 target = layout.MERGED if layer.path == "/" else self._target(layer.path, directory=True)[0]
-                covered.append(overlay.cover(index, layer, directory=directory, target=target))
+                node = self._node(layer.partition)
+                covered.append(overlay.cover(index, layer, node=node, directory=directory, target=target))
                 self._merged = layout.MERGED
             if live:
                 covers = {layer.path for layer, _ in stack}

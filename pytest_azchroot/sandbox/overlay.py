@@ -28,6 +28,8 @@ _OPTIONS = "redirect_dir=off,index=off,metacopy=off"
 _FLAGS = {"nosuid": syscalls.MS_NOSUID, "nodev": syscalls.MS_NODEV, "noexec": syscalls.MS_NOEXEC}
 _OPAQUE = "trusted.overlay.opaque"
 
+_LEAST_ROOM = 4 << 20  # in a full file system too, things can be mounted and lent; and 0 would be no bound at all
+
 Traits = tuple[int, ...]
 
 
@@ -42,22 +44,21 @@ class Covered:
     """Whether ``upper`` is a copy of everything, and no upper layer."""
 
 
-def make_uppers() -> None:
-    """The memory that all overlays share. Half of the machine's, which is the kernel's own bound for a tmpfs."""
-    syscalls.mount("tmpfs", layout.UPPER, "tmpfs", flags=syscalls.MS_NOSUID, data="mode=700,size=50%")
-
-
-def cover(index: int, layer: Layer, *, directory: str, target: str) -> Covered:
+def cover(index: int, layer: Layer, *, node: str, directory: str, target: str) -> Covered:
     """Put an overlay over one file system.
 
+    :param node: what a look into the merged tree shows as the device that is mounted there.
     :param directory: where the file system is mounted.
     :param target: where the overlay goes.
     :raises SandboxError: overlayfs refuses it.
     """
-    lower, upper, work = (f"{layout.LOWER}/{index}", f"{layout.UPPER}/{index}", f"{layout.UPPER}/{index}.work")
+    lower, memory = f"{layout.LOWER}/{index}", f"{layout.UPPER}/{index}"
+    upper, work = f"{memory}/upper", f"{memory}/work"
     os.makedirs(lower, exist_ok=True)
+    os.makedirs(memory, exist_ok=True)
     # bound to a name of ours: lowerdir= would take a colon or comma in the path for its own
     syscalls.bind(directory, lower)
+    syscalls.mount("tmpfs", memory, "tmpfs", flags=syscalls.MS_NOSUID, data=f"mode=700,size={_room(lower, layer)}")
     flags = sum(_FLAGS[flag] for flag in layer.flags)
     if layer.kind in COPIED:
         shutil.copytree(lower, upper, symlinks=True)
@@ -70,11 +71,20 @@ def cover(index: int, layer: Layer, *, directory: str, target: str) -> Covered:
     _resemble(upper, lower)
     data = f"lowerdir={lower},upperdir={upper},workdir={work},{_OPTIONS}"
     try:
-        syscalls.mount("overlay", target, "overlay", flags=flags, data=data)
+        syscalls.mount(node, target, "overlay", flags=flags, data=data)
     except OSError as error:
         what = f"no overlay can be put over {layer.path} ({layer.kind})"
         raise SandboxError(what, why=os.strerror(error.errno or 0), hint="is overlayfs in this kernel?") from error
     return Covered(layer, lower, upper, copied=False)
+
+
+def _room(lower: str, layer: Layer) -> int:
+    """Bytes that an upper layer may hold: what is free below it, for that is what a merged tree says of itself; but
+    never more than half of the machine's memory, the kernel's own bound for a tmpfs. A copy needs room for all."""
+    found = os.statvfs(lower)
+    blocks = found.f_blocks if layer.kind in COPIED else found.f_bavail
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(min(blocks * found.f_frsize, memory // 2), _LEAST_ROOM)
 
 
 def _resemble(upper: str, lower: str) -> None:

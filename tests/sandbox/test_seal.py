@@ -157,6 +157,18 @@ def test_the_image_is_seen_as_it_ships(sandbox: Sandbox) -> None:
         assert sandbox.writes() == ()
 
 
+def test_the_merged_tree_says_of_itself_what_the_image_would(sandbox: Sandbox) -> None:
+    def says() -> list[str]:
+        lines = sandbox.inside("head -n1 /proc/mounts; df -k / | tail -n1").stdout.splitlines()
+        return [lines[0].split()[0], lines[1].split()[0], lines[1].split()[3]]
+
+    for cover in (sandbox.overlay, sandbox.seal):
+        cover()
+        device, shown, free = says()
+        assert device == shown == sandbox.partition(1)
+        assert 0 < int(free) <= 40 << 10, "what is free on the disk, and not in memory"
+
+
 def test_name_resolution_is_lent_on_demand(sandbox: Sandbox) -> None:
     sandbox.seal(resolv_conf="host")
     assert sandbox.read("/etc/resolv.conf") == Path("/etc/resolv.conf").read_bytes()
