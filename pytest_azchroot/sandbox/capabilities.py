@@ -8,7 +8,7 @@ NET_BIND_SERVICE, NET_RAW, LINUX_IMMUTABLE, IPC_LOCK, SYS_NICE, SYS_RESOURCE, AU
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from . import syscalls
 
@@ -80,14 +80,27 @@ def missing(effective: int) -> list[str]:
     return [f"CAP_{name} ({why})" for name, (number, why) in NEEDED.items() if not effective >> number & 1]
 
 
-def drop(last: int) -> None:
-    """Take the refused capabilities out of the bounding set of this process.
+def drop(last: int, *, given_back: Collection[str] = ()) -> None:
+    """Take the refused capabilities out of the bounding set of this process: nothing it executes has them.
 
     :param last: the highest number this kernel knows (/proc/sys/kernel/cap_last_cap).
+    :param given_back: names of those that stay.
     """
-    for number, _ in REFUSED.values():
+    for number in _refused(given_back):
         if number <= last:
             syscalls.prctl(syscalls.PR_CAPBSET_DROP, number)
+
+
+def renounce(*, given_back: Collection[str] = ()) -> None:
+    """Give the refused capabilities up now, before a program is executed: its path and its directory are the image's,
+    and with them a link to /proc/1/root would be followed."""
+    _, permitted = syscalls.capget()
+    kept = permitted & ~_mask(_refused(given_back))
+    syscalls.capset(effective=kept, permitted=kept)
+
+
+def _refused(given_back: Collection[str]) -> list[int]:
+    return [number for name, (number, _) in REFUSED.items() if name not in given_back]
 
 
 def last_known() -> int:

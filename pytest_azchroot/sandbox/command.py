@@ -23,6 +23,10 @@ class Command:
     environment: Mapping[str, str]
     directory: str | None = None
     user: str | None = None
+    unconfined: Sequence[str] = ()
+    """Capabilities of :data:`.capabilities.REFUSED` that it has nevertheless."""
+    fast_sync: bool = False
+    """Whether its syncs are answered and not carried out."""
 
 
 def run_outside(command: Command) -> None:
@@ -33,18 +37,19 @@ def run_outside(command: Command) -> None:
 
 def run_inside(command: Command, *, root: str, last_capability: int) -> None:
     """Become a command in the image."""
-    namespaces.enter(root)
+    namespaces.enter(root, nodes="MKNOD" in command.unconfined)
     try:
         with capabilities.only_for_files():
             user = accounts().user(command.user or "root")
     except UnknownNameError as error:
         raise SandboxError(f"`{command.argv[0]}` cannot run as {command.user}", why=str(error)) from None
     # needs CAP_SYS_ADMIN, and so comes before the rest
-    seccomp.install()
-    capabilities.drop(last_capability)
+    seccomp.install(seccomp.inside(may_unshare="SYS_ADMIN" in command.unconfined, fast_sync=command.fast_sync))
+    capabilities.drop(last_capability, given_back=command.unconfined)
     os.setgroups(user.groups)
     os.setgid(user.gid)
     os.setuid(user.uid)
+    capabilities.renounce(given_back=command.unconfined)
     _execute(command.argv, _identity(user) | dict(command.environment), command.directory or "/")
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import capabilities, faults, files, inroot, layout, looking, namespaces, process, syscalls, wire
+from . import capabilities, faults, files, inroot, landlock, layout, looking, namespaces, process, syscalls, wire
 from .command import Command, run_inside, run_outside
 from .devices import DiskNodes, make_private_dev
 from .image import Image
@@ -259,6 +259,9 @@ def main(channel: wire.Channel, keeper: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o022)  # the caller's may hide /dev from the users of the image
+    # A task of ours in the image is a copy of this process, with few capabilities: without this a program in the
+    # image could trace it, and so open its descriptors, one of which may be a file of the build machine
+    syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     try:
         options, (disk,) = channel.receive()
         # only now: the keeper must not hold the mount namespace
@@ -273,5 +276,6 @@ def main(channel: wire.Channel, keeper: int) -> NoReturn:
     except Exception as error:
         channel.send({"id": 0, "error": faults.encode(error)})
         os._exit(_NOT_STARTED)
+    landlock.keep_to_own_abstract_sockets()
     channel.send({"id": 0, "ok": holder.description()})
     holder.serve(keeper)

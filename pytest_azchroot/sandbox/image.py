@@ -65,7 +65,7 @@ class Image:
             raise SandboxError("the image is not mounted")
         return root
 
-    def in_image(self, task: Callable[[], Any]) -> Any:
+    def in_image(self, task: Callable[[], Any], *, stdin: int | None = None) -> Any:
         """Run a short task in a child that has entered the image."""
         root = self.root
 
@@ -73,7 +73,7 @@ class Image:
             inroot.enter(root)
             return task()
 
-        return process.call(entered)
+        return process.call(entered, stdin=stdin)
 
     # ---- mounting
 
@@ -216,7 +216,7 @@ class Image:
             if not stat.S_ISREG(status.st_mode):
                 raise SandboxError(f"{path} cannot be copied into the image", why="it is not a regular file")
             mode = stat.S_IMODE(status.st_mode)
-            copied = self.in_image(lambda: asdict(inroot.copy_in(descriptor, path, mode=mode)))
+            copied = self.in_image(lambda: asdict(inroot.copy_in(0, path, mode=mode)), stdin=descriptor)
             return inroot.Copied(copied["path"], copied["aside"], tuple(copied["made"]))
         finally:
             os.close(descriptor)

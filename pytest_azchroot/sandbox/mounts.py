@@ -74,9 +74,12 @@ class Lent:
 
 _STRICT = ("nosuid", "nodev", "noexec")
 
-READ_ONLY_PROC = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
+READ_ONLY_PROC = (
+    "/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi", "/proc/asound",
+    "/proc/scsi",
+)  # fmt: skip
 """Root may write these without any capability, and they change the build machine's kernel. The list is that of
-OCI runtimes (runc, ``readonlyPaths``)."""
+OCI runtimes (runc, ``readonlyPaths``, and what of its ``maskedPaths`` can be written)."""
 
 
 def private(device_directory: str) -> list[Lent]:

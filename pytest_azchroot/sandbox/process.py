@@ -50,7 +50,9 @@ class Child:
 def start(task: Task, *, stdin: int | None = None, stdout: int | None = None, stderr: int | None = None) -> Child:
     """Fork and run a task, which returns something that JSON can say, or becomes another program by exec.
 
-    The child has a session of its own, default signals, and ``/dev/null`` where no descriptor is given.
+    The child has a session of its own, default signals, ``/dev/null`` where no descriptor is given, and no other
+    descriptor of the holder. A task that works in the image and runs no program would keep them: a link in the image
+    to ``/proc/self/fd/9/..`` would then lead to the build machine by whatever directory the holder has open.
     """
     before = frozenset(pids())
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -59,6 +61,7 @@ def start(task: Task, *, stdin: int | None = None, stdout: int | None = None, st
         code = 127
         try:
             _settle_in(stdin, stdout, stderr)
+            _close_others(writing)
             os.write(writing, json.dumps({"value": task()}).encode())
             code = 0
         except BaseException as error:  # nothing may return into the holder's loop
@@ -69,9 +72,9 @@ def start(task: Task, *, stdin: int | None = None, stdout: int | None = None, st
     return Child(pid, reading, before)
 
 
-def call(task: Task) -> Any:
+def call(task: Task, *, stdin: int | None = None) -> Any:
     """Run a short task in a child, wait, and return what it returned; raises what it raised."""
-    child = start(task)
+    child = start(task, stdin=stdin)
     os.waitpid(child.pid, 0)
     return child.result()
 
@@ -88,6 +91,13 @@ def _settle_in(stdin: int | None, stdout: int | None, stderr: int | None) -> Non
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
     for target, descriptor in enumerate((stdin, stdout, stderr)):
         os.dup2(null if descriptor is None else descriptor, target)
+
+
+def _close_others(kept: int) -> None:
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2 and int(name) != kept:
+            with contextlib.suppress(OSError):  # the list's own
+                os.close(int(name))
 
 
 # ---- the processes of this PID namespace; /proc is its own, so the list is exact

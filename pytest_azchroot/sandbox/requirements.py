@@ -17,7 +17,7 @@ _TOOLS = {"partx": "util-linux", "blkid": "util-linux", "mount": "mount", "sh": 
 """Tool → the Debian package that has it."""
 
 _ALL_USERS = ["0", "0", str(2**32 - 1)]
-_LINUX = (5, 8)  # LOOP_CONFIGURE
+_LINUX = (5, 12)  # mount_setattr
 
 # in a process of its own: what is unshared cannot be shared again
 _TRIAL = "import ctypes, sys; sys.exit(ctypes.CDLL(None).unshare(0x20000 | 0x4000000 | 0x8000000 | 0x20000000) != 0)"
@@ -32,7 +32,7 @@ def requirements() -> list[str]:
 def _kernel() -> list[str]:
     release = os.uname().release
     version = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
-    return [] if version >= _LINUX else [f"Linux {release} is too old: 5.8 or newer is needed"]
+    return [] if version >= _LINUX else [f"Linux {release} is too old: 5.12 or newer is needed"]
 
 
 def _privileges() -> list[str]:

@@ -28,8 +28,15 @@ MS_PRIVATE = 1 << 18
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
 
+MOUNT_ATTR_NODEV = 4
+
+# include/uapi/linux/fcntl.h
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+
 # include/uapi/linux/prctl.h
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
 PR_SET_SECCOMP = 22
 PR_CAPBSET_DROP = 24
@@ -39,6 +46,11 @@ _CAPABILITY_VERSION_3 = 0x20080522  # include/uapi/linux/capability.h
 _FITRIM = 0xC0185879  # _IOWR('X', 121, struct fstrim_range)
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+
+# the same everywhere (include/uapi/asm-generic/unistd.h)
+_MOUNT_SETATTR = 442
+_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_RESTRICT_SELF = 446
 
 
 def _checked(result: int, what: str) -> int:
@@ -67,6 +79,14 @@ def umount(target: str, *, lazily: bool = False) -> None:
     """umount2(2), never through a symbolic link."""
     flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazily else 0)
     _checked(_libc.umount2(_text(target), flags), f"umount {target}")
+
+
+def change_mounts(descriptor: int, *, set: int = 0, clear: int = 0) -> None:
+    """mount_setattr(2) on the mount that a directory is on and all below it: ``MOUNT_ATTR_*``."""
+    attributes = struct.pack("=4Q", set, clear, 0, 0)
+    flags = AT_EMPTY_PATH | AT_RECURSIVE
+    result = _libc.syscall(_MOUNT_SETATTR, descriptor, b"", flags, attributes, ctypes.c_size_t(len(attributes)))
+    _checked(result, "mount_setattr")
 
 
 def unshare(flags: int) -> None:
@@ -121,3 +141,19 @@ def trim(descriptor: int) -> int | None:
             return None
         raise
     return int(struct.unpack("=QQQ", answer)[1])
+
+
+def landlock_version() -> int:
+    """What this kernel knows of landlock(7); 0 where it does not."""
+    return max(0, int(_libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
+
+
+def landlock_scope(scoped: int) -> None:
+    """Restrict this process and all it starts, for good: ``LANDLOCK_SCOPE_*``. Needs CAP_SYS_ADMIN."""
+    attributes = struct.pack("=3Q", 0, 0, scoped)  # handled_access_fs, handled_access_net
+    arguments = (attributes, ctypes.c_size_t(len(attributes)), 0)
+    ruleset = _checked(_libc.syscall(_LANDLOCK_CREATE_RULESET, *arguments), "landlock_create_ruleset")
+    try:
+        _checked(_libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
+    finally:
+        os.close(ruleset)
