@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytest_azchroot.clouds import Artifact, Cloud, Disk, Order
 from pytest_azchroot.disk.digest import digest
@@ -27,7 +27,7 @@ from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
 from pytest_azchroot.report.provenance import Provenance, provenance
 from pytest_azchroot.report.timeline import Timeline
-from pytest_azchroot.sandbox import Chroot, Completed, Sandbox, discover
+from pytest_azchroot.sandbox import Chroot, Completed, Sandbox, Sealed, discover
 
 MOUNT_PATH = "/run/azchroot/root"
 """Where an image is mounted unless it says otherwise. Each build has a mount namespace of its own: no collision."""
@@ -170,21 +170,52 @@ class Build:
 
     # -- the strict way out
 
+    def seal(self) -> Sealed | None:
+        """End all changes: from here on the disk is only read, and what commands write goes to overlays. Does nothing
+        where there is nothing mounted.
+
+        :raises DirtyImageError: something holds the image, or a file system is not clean.
+        """
+        if self.chroot is None or self.sandbox is None:
+            return None
+        with self._noting_trouble(), self.timeline.stage("seal"):
+            self.sandbox.drop_overlay()
+            self._before_unmount(self.sandbox)
+            sealed = self.sandbox.seal(resolv_conf=self.resolv_conf_of_checks)
+        self.image.device, self.image.mount_path = sealed.device, self.sandbox.mount_path
+        return sealed
+
+    def _before_unmount(self, sandbox: Sandbox) -> None:
+        if self.ledger.failed_step is None:
+            self._run_outside("pre_unmount_commands", self.image.spec.pre_unmount_commands)
+        self.packages = self._packages(sandbox)
+
+    @property
+    def resolv_conf_of_checks(self) -> Literal["host", "image"]:
+        """Checks see the image as it ships, unless they are to reach the network."""
+        spec = self.image.spec
+        return "host" if spec.verify_network and spec.resolv_conf == "host" else "image"
+
     def unmount(self) -> None:
         """Unmount strictly and check the file systems; afterwards the bits of the image are final.
+
+        After :meth:`seal` they are already, and only the overlays go.
 
         :raises DirtyImageError: something holds the image, or a file system is not clean.
         """
         if self.chroot is None or self.sandbox is None:
             return
         self.chroot = None
-        if self.interrupted:
+        if self.interrupted or self.ledger.trouble is not None:
             return
-        with self._noting_trouble(), self.timeline.stage("close"):
-            if self.ledger.failed_step is None:
-                self._run_outside("pre_unmount_commands", self.image.spec.pre_unmount_commands)
-            self.packages = self._packages(self.sandbox)
-            self.sandbox.unmount()
+        with self._noting_trouble():
+            if self.sandbox.is_sealed:
+                with self.timeline.stage("close"):
+                    self.sandbox.unmount()
+                return
+            with self.timeline.stage("seal"):
+                self._before_unmount(self.sandbox)
+                self.sandbox.unmount()
 
     def detach(self) -> None:
         """Let go of the disk: strictly if the image was unmounted so, else as the kernel does.

@@ -136,6 +136,7 @@ class Conductor:
         suite = self.suites.of(item)
         if suite and not isinstance(item, PublishItem) and not self.config.getoption("setuponly", False):
             suite.refuse(item)
+            suite.prepare()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, None, None]:

@@ -47,9 +47,10 @@ def _mounted_image(request: pytest.FixtureRequest, disk: AttachedDisk) -> Iterat
         chroot = build.mount()
         with suite.mounting():
             request.node.ihook.pytest_azchroot_mounted(image=build.image, chroot=chroot)
+        suite.prepare()
         yield build
     finally:
-        build.unmount()
+        suite.unmount()
 
 
 def chroot(_mounted_image: Build) -> Chroot:

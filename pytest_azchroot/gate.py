@@ -115,6 +115,8 @@ class Ledger:
     trouble: str | None = None
     """Why it could not be closed so."""
     vetoes: list[str] = field(default_factory=list)
+    writes: dict[str, list[str]] = field(default_factory=dict)
+    """What checks changed outside the volatile directories: node id, and ``wrote /etc/x`` each."""
 
     def select(self, tests: Iterable[tuple[str, bool]]) -> None:
         """Fix which tests will run: node id, and whether it is a step."""
@@ -187,6 +189,9 @@ def _unnoticed(ledger: Ledger, policy: Policy) -> list[str]:
         reasons.append(f"its disk was made {ledger.disks} times, so the tests did not all see the same image")
     elif not ledger.closed and not any(test.outcome is Outcome.FAILED for test in tests.values()):
         reasons.append(ledger.trouble or "the image was not closed")
+    for id, writes in ledger.writes.items():
+        hint = "mark it provision if it is meant to stay, or set `verify_writes: discard`"
+        reasons.append(f"a check {some(writes, 8)} ({short(id)}): {hint}")
     return [*reasons, *(f"vetoed: {reason}" for reason in ledger.vetoes)]
 
 

@@ -29,6 +29,7 @@ from pytest_azchroot.masking import MASK
 from pytest_azchroot.report import records
 from pytest_azchroot.report.provenance import provenance
 from pytest_azchroot.report.result import ImageResult, TestResult
+from pytest_azchroot.sealing import Seal
 from pytest_azchroot.selection import test_files, test_names
 
 
@@ -62,6 +63,7 @@ class Suite:
         self._process = os.getpid()
         self._current: pytest.Item | None = None
         self._mounting = False
+        self._seal = Seal(build)
         build.guard = self._guard
 
     @property
@@ -200,6 +202,8 @@ class Suite:
             pytest.skip(f"{self.image.name} has collection errors")
         if step := self.ledger.failed_step:
             pytest.skip(f"step {short(step)} failed")
+        if self.ledger.trouble:
+            pytest.skip(self.ledger.trouble)
         for nodeid, test in self.ledger.tests.items():
             if nodeid == item.nodeid:
                 return
@@ -219,6 +223,35 @@ class Suite:
         stage = "steps" if test.step else "checks"
         if report.when == "call":
             self.build.timeline.add(stage, report.duration)
+
+    # -- the seal
+
+    def prepare(self) -> None:
+        """The current test is about to use the image, if it is mounted: cover it, seal it, or lay it open.
+
+        :raises DirtyImageError: the image does not seal.
+        """
+        item = self._current
+        if item is None or isinstance(item, PublishItem):
+            return
+        if is_step(item):
+            self._seal.before_step()
+            return
+        later = [*self.ledger.tests]
+        later = later[later.index(item.nodeid) + 1 :]
+        ended = self._seal.before_check(
+            item.nodeid, module=item.path, is_last=not any(self.ledger.tests[id].step for id in later)
+        )
+        if ended:
+            names = some([f"{each.command} (pid {each.pid})" for each in ended])
+            warnings.warn(AzchrootWarning(self.mask(f"still running before {item.name}, ended: {names}")), stacklevel=2)
+
+    def unmount(self) -> None:
+        """The last test has used the image."""
+        try:
+            self._seal.look()
+        finally:
+            self.build.unmount()
 
     # -- after the tests
 
@@ -286,7 +319,12 @@ class Suite:
         verdict = replace(verdict, reasons=(*map(mask, verdict.reasons),), notes=(*map(mask, verdict.notes),))
         tests = tuple(
             TestResult(
-                id, test.step, test.outcome.value if test.outcome else "not run", test.duration, mask(test.reason)
+                id,
+                test.step,
+                test.outcome.value if test.outcome else "not run",
+                test.duration,
+                mask(test.reason),
+                tuple(map(mask, self.ledger.writes.get(id, ()))),
             )
             for id, test in self.ledger.tests.items()
         )

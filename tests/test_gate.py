@@ -41,6 +41,11 @@ FAILED = [
     (ledger(closed=False), Policy(), "the image was not closed"),
     (ledger(closed=False, trouble="/ is busy"), Policy(), "/ is busy"),
     (ledger(collected=[STEP, STEP, CHECK]), Policy(), "1 test collected twice (test_10.py::test_step)"),
+    (
+        ledger(writes={CHECK: ["wrote /etc/x"]}),
+        Policy(),
+        "a check wrote /etc/x (test_90.py::test_check): mark it provision",
+    ),
     (ledger(vetoes=["it is Friday"]), Policy(), "vetoed: it is Friday"),
     (ledger(step=Outcome.SKIPPED), Policy(strict=True), "azchroot_strict is set and 1 test did not pass"),
     (ledger(step=Outcome.XFAILED), Policy(strict=True), "azchroot_strict"),

@@ -56,7 +56,7 @@ def test_no_caches_or_logs(host):
 
 def test_resolver_is_asked_by_stub(host):
     # Not the build machine's name servers.
-    assert host.file("/etc/resolv.conf").linked_to == "/run/systemd/resolve/stub-resolv.conf"
+    assert host.check_output("readlink /etc/resolv.conf").endswith("/run/systemd/resolve/stub-resolv.conf")
 
 
 def test_disk_has_room(host):

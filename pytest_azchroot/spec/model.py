@@ -119,6 +119,12 @@ class Options(Strict):
     """How long one command may take, in seconds. Not set: no limit."""
     checks: Annotated[str, Choice(("required", "none"))] = "required"
     """Whether publishing needs at least one passed check; `none` says that the image has none on purpose."""
+    verify_writes: Annotated[str, Choice(("fail", "discard"))] = "fail"
+    """What becomes of an image whose checks write to it, outside /run, /tmp, /var/tmp, /var/log and /var/cache. What
+    they write never reaches it; `fail` does not publish it and names the paths, `discard` gives each test file the
+    image anew."""
+    verify_network: Flag = False
+    """Whether checks have the build machine's name resolution. If not, they see the image's own."""
 
     # Who asks Azure
     cloud_environment_name: Filled | None = None

@@ -23,6 +23,8 @@ COMMON = frozenset(
         "resolv_conf",
         "command_timeout",
         "checks",
+        "verify_writes",
+        "verify_network",
     }
 )
 """Options that every build acts on, whatever its cloud."""

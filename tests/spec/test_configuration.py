@@ -28,7 +28,14 @@ subscription_id oidc_request_token oidc_request_url use_azure_cli_auth
 
 def test_every_option_of_azure_chroot_is_there_and_azure_acts_on_it() -> None:
     names = set(AZURE_CHROOT.split())
-    assert set(Options.model_fields) - names == {"output", "resolv_conf", "command_timeout", "checks"}
+    assert set(Options.model_fields) - names == {
+        "output",
+        "resolv_conf",
+        "command_timeout",
+        "checks",
+        "verify_writes",
+        "verify_network",
+    }
     assert names <= BUILTIN_CLOUDS["azure"] | COMMON
 
 
@@ -63,6 +70,8 @@ def test_defaults(tmp_path: Path) -> None:
         resolv_conf="host",
         command_timeout=None,
         checks="required",
+        verify_writes="fail",
+        verify_network=False,
         use_azure_cli_auth=False,
     )
 
