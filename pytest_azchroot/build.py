@@ -98,6 +98,7 @@ class Build:
         """The user wants to leave: do not wait, do not check, let the kernel clean."""
         self._output = output
         self._backing: Path | None = None
+        self._half_mounted = False
         self._stack = ExitStack()
         self._attached = ExitStack()
         self._closed = False
@@ -144,6 +145,7 @@ class Build:
 
     def mount(self) -> Chroot:
         """Run the commands around mounting, mount the image and lend it what commands in it need."""
+        self._half_mounted = True
         sandbox, spec = self._sandbox(), self.image.spec
         path = self.image.mount_path = self._render(spec.mount_path) if spec.mount_path else MOUNT_PATH
         self._run_outside("pre_mount_commands", spec.pre_mount_commands)
@@ -166,6 +168,7 @@ class Build:
         )
         if not spec.from_scratch:
             self.packages_before = self._packages(sandbox)
+        self._half_mounted = False
         return self.chroot
 
     # -- the strict way out
@@ -226,7 +229,7 @@ class Build:
             return
         sandbox, self.sandbox = self.sandbox, None
         with self._noting_trouble(), self.timeline.stage("close"), self._attached:
-            if self.ledger.trouble is None and not self.interrupted and self.ledger.disks:
+            if self.ledger.trouble is None and not self.interrupted and not self._half_mounted:
                 sandbox.close()
                 self._take_digest()
                 self.ledger.closed = True

@@ -103,3 +103,18 @@ def test_a_failing_hook_fails_the_test_that_asked_for_the_image(workshop: Worksh
     result = workshop.run("-rs")
     result.assert_outcomes(errors=1, skipped=2)
     assert not workshop.published()
+
+
+def test_a_failed_command_around_mounting_is_one_error(workshop: Workshop) -> None:
+    workshop.image(yaml="post_mount_commands: ['false']")
+    result = workshop.run("-rs")
+    result.assert_outcomes(errors=1, skipped=2)
+    result.stdout.fnmatch_lines(["*CommandError: `false` exited with 1*"])
+
+
+@pytest.mark.parametrize("args", [("-k", "test_check"), ("images/x/test_90_checks.py",)])
+def test_a_part_of_an_image_runs_although_its_artifact_exists(workshop: Workshop, args: tuple[str, ...]) -> None:
+    directory = workshop.image(test_90_checks="def test_check(host): assert host.file('/etc/passwd').exists")
+    (directory / "x.raw").write_text("precious")
+    assert workshop.run(*args).ret == 0
+    assert (directory / "x.raw").read_text() == "precious"
