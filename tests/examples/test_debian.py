@@ -51,4 +51,4 @@ def test_nothing_else_is_left_beside_it(debian_vhd: Path, examples: Path) -> Non
     # A working disk, a partial file, a lock.
     before = {path.name for path in (Path(__file__).parents[2] / "example_images/debian").iterdir()}
     after = {path.name for path in (examples / "debian").iterdir()}
-    assert after - before <= {"debian.vhd", "__pycache__"}
+    assert after - before <= {"debian.vhd", "debian.vhd.manifest.json", "__pycache__"}
