@@ -27,7 +27,7 @@ from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
 from pytest_azchroot.report.provenance import Provenance, provenance
 from pytest_azchroot.report.timeline import Timeline
-from pytest_azchroot.sandbox import Chroot, Completed, Sandbox, Sealed, discover
+from pytest_azchroot.sandbox import Chroot, Completed, Confinement, Sandbox, Sealed, discover
 
 MOUNT_PATH = "/run/azchroot/root"
 """Where an image is mounted unless it says otherwise. Each build has a mount namespace of its own: no collision."""
@@ -131,6 +131,7 @@ class Build:
                     hostname=self.image.name,
                     output=self._output,
                     environment={"AZCHROOT_IMAGE": self.image.name},
+                    confinement=self._confinement(),
                 )
             )
         self.image.device = sandbox.device
@@ -306,6 +307,11 @@ class Build:
         except AzchrootError as error:
             self.ledger.trouble = self.ledger.trouble or f"the image did not close: {error.what}"
             raise
+
+    def _confinement(self) -> Confinement:
+        spec = self.image.spec
+        names = tuple(name.removeprefix("CAP_") for name in spec.unconfined)
+        return Confinement(unconfined=names, fast_sync=spec.fast_sync)
 
     def _sandbox(self) -> Sandbox:
         if self.sandbox is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pytest_azchroot.disk.probe import FileSystem
 
 from .chroot import Chroot
+from .confinement import Confinement
 from .requirements import requirements
 from .result import CommandError, Completed, Process, Sealed, Unmounted, Write
 from .sandbox import Sandbox
@@ -20,6 +21,7 @@ __all__ = [
     "Chroot",
     "CommandError",
     "Completed",
+    "Confinement",
     "FileSystem",
     "Process",
     "Sandbox",

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from pytest_azchroot.errors import SandboxError
 
 from . import environment, layout
 from .checks import Checks
+from .confinement import Confinement
 from .connection import Connection, Hear
 from .result import CommandError, Completed, as_shown
 from .sealing import Sealing
@@ -28,6 +30,8 @@ _CLOSE_PATIENCE = 15.0
 _FREE_PATIENCE = 15.0
 _LOOK_PATIENCE = 60.0
 _DMESG = re.compile(r"^\s*dmesg\(1\) may have more information.*$\n?", re.MULTILINE)
+
+_CONFINED = Confinement()
 
 Command = str | Sequence[str]
 
@@ -43,8 +47,11 @@ class Sandbox(Sealing):
     Its methods are called from one thread at a time; others wait.
     """
 
-    def __init__(self, connection: Connection, *, output: Hear | None, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, connection: Connection, *, output: Hear | None, variables: Mapping[str, str], confinement: Confinement
+    ) -> None:
         super().__init__(connection)
+        self._confinement = confinement
         self._output = output
         self._environment = dict(variables)
         self._closed = False
@@ -59,6 +66,7 @@ class Sandbox(Sealing):
         hostname: str,
         output: Callable[[str, bytes], None] | None = None,
         environment: Mapping[str, str] | None = None,
+        confinement: Confinement = _CONFINED,
         read_only: bool = False,
     ) -> Iterator[Sandbox]:
         """Make a sandbox around a disk image file or a block device. Leaving it without :meth:`close` aborts it.
@@ -66,12 +74,13 @@ class Sandbox(Sealing):
         :param hostname: what commands see as the name of the machine.
         :param output: receives ``"stdout"`` or ``"stderr"`` and bytes, while a command runs.
         :param environment: variables for every command, inside and outside.
+        :param confinement: how commands inside are held.
         :param read_only: nothing can be written to the disk, not even by a mount that replays a journal.
         :raises UnavailableError: namespaces, loop devices or tools are missing here.
         :raises DiskError: the disk cannot be opened, or another program uses it.
         """
         connection = Connection(path=os.path.abspath(path), hostname=hostname, read_only=read_only)
-        sandbox = cls(connection, output=output, variables=environment or {})
+        sandbox = cls(connection, output=output, variables=environment or {}, confinement=confinement)
         try:
             yield sandbox
         except BaseException as error:
@@ -199,7 +208,7 @@ class Sandbox(Sealing):
         return self._run(
             "inside",
             command,
-            {"environment": variables, "directory": _text(cwd), "user": user},
+            {"environment": variables, "directory": _text(cwd), "user": user, **asdict(self._confinement)},
             timeout=timeout,
             content=_bytes(input),
             ok_codes=ok_codes if check else None,

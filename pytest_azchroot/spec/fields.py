@@ -17,6 +17,13 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from pytest_azchroot.spec.document import read_flow
 from pytest_azchroot.spec.problems import near
 
+REFUSED_CAPABILITIES = (
+    "DAC_READ_SEARCH", "NET_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT",
+    "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "AUDIT_CONTROL", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM",
+    "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+)  # fmt: skip
+"""Capabilities that commands in an image do without, each of which an image may have back."""
+
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -182,6 +189,14 @@ def _absolute(text: str) -> None:
         raise fail("holds a zero byte")
 
 
+def _capability(text: str) -> None:
+    name = text.removeprefix("CAP_")
+    if name not in REFUSED_CAPABILITIES:
+        meant = near(name.upper().removeprefix("CAP_"), REFUSED_CAPABILITIES)
+        hint = f"they are {', '.join(REFUSED_CAPABILITIES)}" if meant is None else f"did you mean {meant}?"
+        raise fail(f"{text!r} is no capability that is taken from commands in the image", hint)
+
+
 Flag: TypeAlias = Annotated[bool, BeforeValidator(_to_flag)]
 Size: TypeAlias = Annotated[int, Field(ge=0), BeforeValidator(_to_integer)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=100), BeforeValidator(_to_integer)]
@@ -195,6 +210,8 @@ Partition: TypeAlias = Annotated[
 Filled: TypeAlias = Annotated[str, Checked(_filled)]
 AbsolutePath: TypeAlias = Annotated[str, Checked(_absolute, "^/")]
 Texts: TypeAlias = Annotated[tuple[Filled, ...], BeforeValidator(to_tuple)]
+Capability: TypeAlias = Annotated[str, Checked(_capability, f"^(CAP_)?({'|'.join(REFUSED_CAPABILITIES)})$")]
+Capabilities: TypeAlias = Annotated[tuple[Capability, ...], BeforeValidator(to_tuple)]
 AbsolutePaths: TypeAlias = Annotated[tuple[AbsolutePath, ...], BeforeValidator(to_tuple)]
 Outputs: TypeAlias = Annotated[
     tuple[Filled, ...],

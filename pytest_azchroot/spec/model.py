@@ -16,6 +16,7 @@ from pytest_azchroot.spec.destination import SharedImageDestination, Strict
 from pytest_azchroot.spec.fields import (
     AbsolutePath,
     AbsolutePaths,
+    Capabilities,
     Checked,
     Choice,
     Filled,
@@ -113,6 +114,11 @@ class Options(Strict):
     """The logical volume that holds the root file system, like `/dev/rootvg/rootlv`. Not set: it is found."""
     pre_unmount_commands: Texts = ()
     """Shell commands for the build machine, run after the last step and before the image is unmounted."""
+    fast_sync: Flag = True
+    """Whether fsync and its kin succeed without effect in the commands of steps; the image is written out when it is
+    closed. `false` carries them out."""
+    unconfined: Capabilities = ()
+    """Capabilities that commands in the image have although they reach the build machine, like `SYS_PTRACE`."""
     resolv_conf: Annotated[str, Choice(("host", "image"))] = "host"
     """Which name resolution steps have: the build machine's, lent, or what the image holds."""
     command_timeout: Seconds | None = None

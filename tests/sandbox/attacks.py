@@ -112,9 +112,8 @@ def rob(pid, seen):
     for number in range(32):
         for flags in (os.O_RDONLY, os.O_RDWR):
             with contextlib.suppress(OSError):
-                got = os.open(f"/proc/{pid}/fd/{number}", flags)
+                os.close(os.open(f"/proc/{pid}/fd/{number}", flags))
                 print("opened", number, file=seen)
-                os.write(got, b"changed")
         with contextlib.suppress(OSError):
             check(libc.syscall(438, os.pidfd_open(pid), number, 0))
             print("took", number, file=seen)

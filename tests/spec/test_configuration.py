@@ -30,6 +30,8 @@ def test_every_option_of_azure_chroot_is_there_and_azure_acts_on_it() -> None:
     names = set(AZURE_CHROOT.split())
     assert set(Options.model_fields) - names == {
         "output",
+        "fast_sync",
+        "unconfined",
         "resolv_conf",
         "command_timeout",
         "checks",
@@ -67,6 +69,8 @@ def test_defaults(tmp_path: Path) -> None:
         copy_files=(),
         lvm_root_device=None,
         pre_unmount_commands=(),
+        fast_sync=True,
+        unconfined=(),
         resolv_conf="host",
         command_timeout=None,
         checks="required",

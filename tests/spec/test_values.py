@@ -81,6 +81,9 @@ TYPES = [
     Case("data caching", AZURE + "data_disk_cache_type: none\n", [(3, "data_disk_cache_type", "did you mean None?")]),
     Case("generation", AZURE + "image_hyperv_generation: v2\n", [(3, "image_hyperv_generation", "did you mean V2?")]),
     Case("resolv_conf", LOCAL + "resolv_conf: hosts\n", [(4, "resolv_conf", "did you mean host?")]),
+    Case("a capability", LOCAL + "unconfined: [SYS_PTRAC]\n", [(4, "unconfined[0]", "did you mean SYS_PTRACE?")]),
+    Case("its case", LOCAL + "unconfined: [cap_mknod]\n", [(4, "unconfined[0]", "did you mean MKNOD?")]),
+    Case("one that is there", LOCAL + "unconfined: [CHOWN]\n", [(4, "unconfined[0]", "they are DAC_READ_SEARCH, NET")]),
     Case(
         "a row of two",
         LOCAL + "chroot_mounts:\n  - [bind, /dev, /dev]\n  - [proc, /proc]\n",
