@@ -92,6 +92,8 @@ class PublishItem(pytest.Item):
             pytest.fail(str(verdict), pytrace=False)
         for artifact in self.suite.publish():
             self.user_properties.append((f"image.{artifact.kind}", artifact.id))
+            if artifact.digest:
+                self.user_properties.append((f"image.{artifact.kind}.digest", artifact.digest))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> Any:
         if isinstance(excinfo.value, AzchrootError):

@@ -103,3 +103,11 @@ def test_a_disk_that_cannot_be_read_is_not_published(workshop: Workshop, monkeyp
     result = workshop.run()
     assert not workshop.published()
     result.stdout.fnmatch_lines(["*the disk ended early*", "*not published*"])
+
+
+def test_junit_names_the_artifact_and_its_digest(workshop: Workshop) -> None:
+    directory = workshop.image()
+    workshop.run("--junitxml=out.xml")
+    text = (workshop.pytester.path / "out.xml").read_text()
+    assert f'<property name="image.raw" value="{directory}/x.raw"/>' in text.replace(" />", "/>")
+    assert '<property name="image.raw.digest" value="azd1:' in text
