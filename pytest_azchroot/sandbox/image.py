@@ -14,7 +14,7 @@ from typing import Any
 
 from pytest_azchroot.errors import DirtyImageError, SandboxError
 
-from . import inroot, layers, layout, mountpoints, mounts, overlay, process, syscalls
+from . import inroot, layers, layout, loans, mountpoints, mounts, overlay, process, resolving, syscalls
 from .faults import BusyError
 from .layers import Layer
 from .mounts import Lent, Mount
@@ -26,7 +26,6 @@ _FLAGS = {
     "nodev": syscalls.MS_NODEV,
     "noexec": syscalls.MS_NOEXEC,
 }
-_RESOLV_CONF = "/etc/resolv.conf"
 
 
 class Image:
@@ -54,6 +53,7 @@ class Image:
         self._after: dict[int, list[Callable[[], None]]] = {}
         self._copied: dict[str, inroot.Copied] = {}
         self._resolv_conf_lent = False
+        self._loans = loans.Loans(self.in_image)
         self._root: str | None = None
         self._pending: tuple[str, Callable[[], None]] = ("", lambda: None)
 
@@ -145,7 +145,7 @@ class Image:
         for lent in plan:
             self._lend(lent, is_default=rows is None)
         if host_resolv_conf:
-            self._lend_resolv_conf()
+            self._lend_resolv_conf(private_run=rows is None)
 
     def _lend(self, lent: Lent, *, is_default: bool) -> None:
         source = lent.source if is_default else _on_the_host(lent.source)
@@ -172,20 +172,31 @@ class Image:
             raise SandboxError(f"{row} cannot be mounted", why=os.strerror(error.errno or 0)) from error
         self._remember(target, lambda: self._remove_made(made))
 
-    def _lend_resolv_conf(self) -> None:
-        """A private copy, bound over the link's target: the image's own file is never opened for writing."""
-        copy = f"{layout.LENT}/resolv.conf"
-        try:
-            with open(_RESOLV_CONF, "rb") as file:
-                content = file.read()
-        except FileNotFoundError:
-            content = b""
-        with open(copy, "wb") as file:
-            file.write(content)
-        target, made = self._target(_RESOLV_CONF, directory=False)
-        syscalls.bind(copy, target)
-        self._remember(target, lambda: self._remove_made(made))
+    def _lend_resolv_conf(self, *, private_run: bool) -> None:
+        content = resolving.of_the_build_machine()
+        place = resolving.Place(**self.in_image(lambda: asdict(resolving.place())))
+        if place.read_only:
+            self._bind_resolv_conf(place.path, content)
+        elif not self._is_of_the_build_machine(place.path):
+            # what is in an overlay goes with it
+            self._loans.put(place.path, content, held=self._merged is None)
+        for path in resolving.STUBS:
+            if private_run and path != place.path:
+                self._loans.put(path, content, held=False)
         self._resolv_conf_lent = True
+
+    def _bind_resolv_conf(self, path: str, content: bytes) -> None:
+        copy, target = f"{layout.LENT}/resolv.conf", self.root.rstrip("/") + path
+        if os.path.isfile(target) and not os.path.islink(target):
+            with open(copy, "wb") as file:
+                file.write(content)
+            syscalls.bind(copy, target)
+
+    def _is_of_the_build_machine(self, path: str) -> bool:
+        """Whether a path of the image, free of links, is in a directory that was bound from there."""
+        here = self.root.rstrip("/") + path
+        holding = max((mount for mount in self._ours() if mount.holds(here)), key=lambda mount: len(mount.point))
+        return holding.point != self.root and holding.device in self._build_machine
 
     def _target(self, path: str, *, directory: bool) -> tuple[str, list[str]]:
         """A path of the image as a mount target on this side, and what was made for it, as the image names it."""
@@ -201,7 +212,7 @@ class Image:
     def copy_files(self, paths: Sequence[str]) -> None:
         """Lend files of the build machine at the same paths."""
         for path in paths:
-            if path == _RESOLV_CONF and self._resolv_conf_lent:
+            if path == resolving.PATH and self._resolv_conf_lent:
                 continue
             if path not in self._copied:
                 self._copied[path] = self._copy(path)
@@ -277,11 +288,11 @@ class Image:
                 covers = {layer.path for layer, _ in stack}
                 copied = [*self._copied.values()]
                 made = [[path for path in paths if path not in covers] for paths in self._made]
-                self.in_image(lambda: inroot.as_it_ships(copied, made))
+                self.in_image(lambda: inroot.as_it_ships(copied, made, self._loans.take_out))
             for rows in lent:
                 self.lend(rows, host_resolv_conf=False)
             if host_resolv_conf:
-                self._lend_resolv_conf()
+                self._lend_resolv_conf(private_run=None in lent)
             self._writes = overlay.Writes(covered)
         except BaseException:
             self.uncover()
@@ -312,11 +323,12 @@ class Image:
     # ---- taking it all back
 
     def give_back(self) -> None:
-        """Take the copied files out again."""
+        """Take the copied files out again, and what was lent by putting it into the image's tree."""
         while self._copied:
             path = next(reversed(self._copied))
             self.in_image(functools.partial(inroot.give_back, self._copied[path]))
             del self._copied[path]
+        self._loans.give_back()
 
     def trim(self) -> list[tuple[str, int | None]]:
         """Let the file systems of the disk discard what they do not use: what was deleted is not published, and the

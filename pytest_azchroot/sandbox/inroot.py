@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import capabilities, namespaces
@@ -103,9 +104,10 @@ def give_back(copied: Copied) -> None:
     remove_made(list(copied.made))
 
 
-def as_it_ships(copied: list[Copied], made: list[list[str]]) -> None:
+def as_it_ships(copied: list[Copied], made: list[list[str]], take_out: Callable[[], None]) -> None:
     """Take out of an overlay what the image below it is lent."""
     for each in reversed(copied):
         give_back(each)
+    take_out()
     for paths in reversed(made):
         remove_made(paths)

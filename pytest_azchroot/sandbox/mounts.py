@@ -28,6 +28,10 @@ class Mount:
         """Whether it is mounted at or below a path."""
         return within(self.point, path)
 
+    def holds(self, path: str) -> bool:
+        """Whether a path is at or below where it is mounted."""
+        return within(path, self.point)
+
 
 def within(path: str, top: str) -> bool:
     """Whether a path is another one or below it, by components."""
