@@ -160,6 +160,7 @@ class Build:
         with self.timeline.stage("mount"):
             sandbox.lend(spec.chroot_mounts, resolv_conf="image" if spec.resolv_conf == "image" else "host")
             sandbox.copy_files(spec.copy_files)
+            sandbox.lend_stubs(deny_services=spec.deny_services, defer_initramfs=spec.defer_initramfs)
         self.chroot = Chroot(
             sandbox,
             directory=self.image.path,
@@ -191,6 +192,7 @@ class Build:
 
     def _before_unmount(self, sandbox: Sandbox) -> None:
         if self.ledger.failed_step is None:
+            sandbox.make_up(timeout=self.image.spec.command_timeout or self.command_timeout)
             self._run_outside("pre_unmount_commands", self.image.spec.pre_unmount_commands)
         self.packages = self._packages(sandbox)
 

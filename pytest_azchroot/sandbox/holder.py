@@ -96,6 +96,9 @@ class Holder:
     def do_lend(self, rows: Sequence[Sequence[str]] | None, host_resolv_conf: bool) -> None:
         self._image.lend(rows, host_resolv_conf=host_resolv_conf)
 
+    def do_lend_stubs(self, deny_services: bool, defer_initramfs: bool) -> None:
+        self._image.lend_stubs(deny_services=deny_services, defer_initramfs=defer_initramfs)
+
     def do_copy_files(self, paths: Sequence[str]) -> None:
         self._image.copy_files(paths)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
-import stat
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pytest_azchroot.errors import DirtyImageError, SandboxError
 
-from . import inroot, layers, layout, loans, mountpoints, mounts, overlay, process, resolving, syscalls
+from . import copies, inroot, layers, layout, loans, mountpoints, mounts, overlay, process, resolving, stubs, syscalls
 from .faults import BusyError
 from .layers import Layer
 from .mounts import Lent, Mount
@@ -51,8 +50,8 @@ class Image:
         self._writes: overlay.Writes | None = None
         self._made: list[list[str]] = []
         self._after: dict[int, list[Callable[[], None]]] = {}
-        self._copied: dict[str, inroot.Copied] = {}
         self._resolv_conf_lent = False
+        self._copies = copies.Copies(self.in_image)
         self._loans = loans.Loans(self.in_image)
         self._root: str | None = None
         self._pending: tuple[str, Callable[[], None]] = ("", lambda: None)
@@ -198,6 +197,26 @@ class Image:
         holding = max((mount for mount in self._ours() if mount.holds(here)), key=lambda mount: len(mount.point))
         return holding.point != self.root and holding.device in self._build_machine
 
+    def lend_stubs(self, *, deny_services: bool, defer_initramfs: bool) -> None:
+        """Put programs before the image's own: see :mod:`.stubs`."""
+        self._lend_programs(stubs.programs(deny_services=deny_services, defer_initramfs=defer_initramfs))
+        for each in stubs.placeholders(deny_services=deny_services):
+            self._loans.put_new(each.path, each.content.encode(), mode=each.mode, where=each.where)
+
+    def _lend_programs(self, programs: Mapping[str, str]) -> None:
+        place = stubs.DIRECTORY
+        if self._is_of_the_build_machine(place) or self.in_image(lambda: inroot.is_read_only(place)):
+            return
+        shutil.rmtree(layout.STUBS, ignore_errors=True)
+        os.mkdir(layout.STUBS)
+        for name, content in programs.items():
+            with open(f"{layout.STUBS}/{name}", "w", encoding="ascii") as file:
+                file.write(content)
+                os.fchmod(file.fileno(), 0o755)
+        with open(f"{layout.STUBS}/{os.path.basename(stubs.DEFERRED)}", "w", encoding="ascii"):
+            pass
+        self._lend(Lent("bind", layout.STUBS, place), is_default=True)
+
     def _target(self, path: str, *, directory: bool) -> tuple[str, list[str]]:
         """A path of the image as a mount target on this side, and what was made for it, as the image names it."""
         found = self.in_image(lambda: asdict(inroot.make_target(path, directory=directory)))
@@ -212,25 +231,8 @@ class Image:
     def copy_files(self, paths: Sequence[str]) -> None:
         """Lend files of the build machine at the same paths."""
         for path in paths:
-            if path == resolving.PATH and self._resolv_conf_lent:
-                continue
-            if path not in self._copied:
-                self._copied[path] = self._copy(path)
-
-    def _copy(self, path: str) -> inroot.Copied:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as error:
-            raise SandboxError(f"{path} cannot be copied into the image", why=error.strerror) from error
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise SandboxError(f"{path} cannot be copied into the image", why="it is not a regular file")
-            mode = stat.S_IMODE(status.st_mode)
-            copied = self.in_image(lambda: asdict(inroot.copy_in(0, path, mode=mode)), stdin=descriptor)
-            return inroot.Copied(copied["path"], copied["aside"], tuple(copied["made"]))
-        finally:
-            os.close(descriptor)
+            if path != resolving.PATH or not self._resolv_conf_lent:
+                self._copies.add(path)
 
     # ---- covering
 
@@ -286,9 +288,8 @@ class Image:
                 self._merged = layout.MERGED
             if live:
                 covers = {layer.path for layer, _ in stack}
-                copied = [*self._copied.values()]
                 made = [[path for path in paths if path not in covers] for paths in self._made]
-                self.in_image(lambda: inroot.as_it_ships(copied, made, self._loans.take_out))
+                self.in_image(lambda: inroot.as_it_ships([self._copies.take_out, self._loans.take_out], made))
             for rows in lent:
                 self.lend(rows, host_resolv_conf=False)
             if host_resolv_conf:
@@ -324,10 +325,7 @@ class Image:
 
     def give_back(self) -> None:
         """Take the copied files out again, and what was lent by putting it into the image's tree."""
-        while self._copied:
-            path = next(reversed(self._copied))
-            self.in_image(functools.partial(inroot.give_back, self._copied[path]))
-            del self._copied[path]
+        self._copies.give_back()
         self._loans.give_back()
 
     def trim(self) -> list[tuple[str, int | None]]:

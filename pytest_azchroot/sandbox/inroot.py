@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from . import capabilities, namespaces
@@ -46,6 +46,13 @@ def make_directories(path: str) -> list[str]:
     for each in reversed(missing):
         os.mkdir(each, 0o755)
     return missing[::-1]
+
+
+def is_read_only(path: str) -> bool:
+    """Whether a path cannot be made because its file system is mounted read-only."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def remove_made(paths: list[str]) -> None:
@@ -104,10 +111,9 @@ def give_back(copied: Copied) -> None:
     remove_made(list(copied.made))
 
 
-def as_it_ships(copied: list[Copied], made: list[list[str]], take_out: Callable[[], None]) -> None:
+def as_it_ships(take_out: Sequence[Callable[[], None]], made: list[list[str]]) -> None:
     """Take out of an overlay what the image below it is lent."""
-    for each in reversed(copied):
-        give_back(each)
-    take_out()
+    for each in take_out:
+        each()
     for paths in reversed(made):
         remove_made(paths)

@@ -59,9 +59,9 @@ class Loans:
         """
         self._keep(self._in_image(lambda: asdict(put(path, content, mode=mode))), held=held)
 
-    def put_new(self, path: str, content: bytes, *, mode: int) -> None:
-        """Lend a file where its directory is there and the image has none of its own."""
-        self._keep(self._in_image(lambda: _as_dict(put_new(path, content, mode=mode))), held=True)
+    def put_new(self, path: str, content: bytes, *, mode: int, where: str) -> None:
+        """Lend a file where a directory ``where`` is there, and the image has no file of its own."""
+        self._keep(self._in_image(lambda: _as_dict(put_new(path, content, mode=mode, where=where))), held=True)
 
     def _keep(self, found: Mapping[str, Any] | None, *, held: bool) -> None:
         if found is not None and held:
@@ -107,10 +107,13 @@ def put(path: str, content: bytes, *, mode: int) -> Loan:
     return Loan(path, inode, hashlib.sha256(content).hexdigest(), aside, tuple(made))
 
 
-def put_new(path: str, content: bytes, *, mode: int) -> Loan | None:
-    """Put a file where its directory is there and nothing has its name."""
-    real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-    if os.path.lexists(real) or not os.path.isdir(os.path.dirname(real)):
+def put_new(path: str, content: bytes, *, mode: int, where: str) -> Loan | None:
+    """Put a file where a directory is there, where nothing has its name and where something can be put."""
+    directory = os.path.realpath(os.path.dirname(path))
+    real = os.path.join(directory, os.path.basename(path))
+    if os.path.lexists(real) or not os.path.isdir(directory) or not os.path.isdir(where):
+        return None
+    if inroot.is_read_only(directory):
         return None
     return put(real, content, mode=mode)
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from . import inroot
+
 PATH = "/etc/resolv.conf"
 STUBS = ("/run/systemd/resolve/stub-resolv.conf", "/run/systemd/resolve/resolv.conf")
 
@@ -48,10 +50,7 @@ def place() -> Place:
     real = os.path.realpath(PATH)
     # of a link that ends in a loop, or below something that is no directory, nothing can be opened
     path = _itself() if os.path.islink(real) or not _can_be_made(real) else real
-    there = os.path.dirname(path)
-    while not os.path.lexists(there):
-        there = os.path.dirname(there)
-    return Place(path, bool(os.statvfs(there).f_flag & os.ST_RDONLY))
+    return Place(path, inroot.is_read_only(os.path.dirname(path)))
 
 
 def _itself() -> str:

@@ -19,7 +19,7 @@ from pytest_azchroot.disk import loop
 from pytest_azchroot.disk.probe import FileSystem
 from pytest_azchroot.errors import SandboxError
 
-from . import environment, layout
+from . import environment, layout, stubs
 from .checks import Checks
 from .confinement import Confinement
 from .connection import Connection, Hear
@@ -52,6 +52,7 @@ class Sandbox(Sealing):
     ) -> None:
         super().__init__(connection)
         self._confinement = confinement
+        self._stubs = self._defers = False
         self._output = output
         self._environment = dict(variables)
         self._closed = False
@@ -203,8 +204,7 @@ class Sandbox(Sealing):
         :raises SandboxError: it could not be started: no such command, directory or user.
         """
         self._refuse()
-        covered = environment.COVERED if self.is_covered else {}
-        variables = environment.inside(covered, self._environment, env or {})
+        variables = environment.inside(self._variables, self._environment, env or {})
         return self._run(
             "inside",
             command,
@@ -214,6 +214,13 @@ class Sandbox(Sealing):
             ok_codes=ok_codes if check else None,
             hear=output or self._output,
         )
+
+    @property
+    def _variables(self) -> Mapping[str, str]:
+        """What a command in the image gets in addition, as long as it may change the image and when it may not."""
+        if self.is_covered:
+            return environment.COVERED
+        return {"PATH": f"{stubs.DIRECTORY}:{environment.PATH_INSIDE}"} if self._stubs else {}
 
     def _run(
         self,
@@ -312,6 +319,26 @@ class Sandbox(Sealing):
         if not self.is_covered:
             self._lent.append(mounts)
 
+    def lend_stubs(self, *, deny_services: bool, defer_initramfs: bool) -> None:
+        """Until the image is closed, or while it is not covered: let no service be started, and put the making of an
+        initramfs off. See :mod:`.stubs`.
+
+        :raises SandboxError: they cannot be mounted.
+        """
+        self.ask("lend_stubs", deny_services=deny_services, defer_initramfs=defer_initramfs)
+        self._stubs, self._defers = True, defer_initramfs
+
+    def make_up(self, *, timeout: float | None = None) -> None:
+        """Run what was put off, each command once.
+
+        :raises CommandError: one failed.
+        """
+        if self._defers:
+            self._defers = False
+            text = self.inside(["cat", stubs.DEFERRED], check=False, output=_unheard).stdout
+            for argv in stubs.deferred(text):
+                self.inside(argv, env={"PATH": environment.PATH_INSIDE}, timeout=timeout)
+
     def copy_files(self, paths: Sequence[str]) -> None:
         """Lend files of the build machine at the same paths. At the unmount they are taken out, and the image's own
         files are back: they are renamed, so bytes, type, mode and owner stay.
@@ -363,3 +390,7 @@ def _text(path: str | Path | None) -> str | None:
 
 def _bytes(content: bytes | str | None) -> bytes | None:
     return content.encode() if isinstance(content, str) else content
+
+
+def _unheard(stream: str, data: bytes) -> None:
+    """What is asked for ourselves is not part of the log."""

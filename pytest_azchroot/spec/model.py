@@ -114,6 +114,11 @@ class Options(Strict):
     """The logical volume that holds the root file system, like `/dev/rootvg/rootlv`. Not set: it is found."""
     pre_unmount_commands: Texts = ()
     """Shell commands for the build machine, run after the last step and before the image is unmounted."""
+    deny_services: Flag = True
+    """Whether starting a service in a step succeeds without effect, as packages do when they are installed."""
+    defer_initramfs: Flag = False
+    """Whether the making of an initramfs is put off in steps: `update-initramfs` and `dracut` run once, after the last
+    step, each with what it was called with."""
     fast_sync: Flag = True
     """Whether fsync and its kin succeed without effect in the commands of steps; the image is written out when it is
     closed. `false` carries them out."""

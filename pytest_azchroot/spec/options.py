@@ -20,6 +20,8 @@ COMMON = frozenset(
         "copy_files",
         "lvm_root_device",
         "pre_unmount_commands",
+        "deny_services",
+        "defer_initramfs",
         "fast_sync",
         "unconfined",
         "resolv_conf",

@@ -30,6 +30,8 @@ def test_every_option_of_azure_chroot_is_there_and_azure_acts_on_it() -> None:
     names = set(AZURE_CHROOT.split())
     assert set(Options.model_fields) - names == {
         "output",
+        "deny_services",
+        "defer_initramfs",
         "fast_sync",
         "unconfined",
         "resolv_conf",
@@ -69,6 +71,8 @@ def test_defaults(tmp_path: Path) -> None:
         copy_files=(),
         lvm_root_device=None,
         pre_unmount_commands=(),
+        deny_services=True,
+        defer_initramfs=False,
         fast_sync=True,
         unconfined=(),
         resolv_conf="host",
