@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from pytest_azchroot.sandbox import Sandbox
+from tests.docs import userland as small
 
+from .canary import Canary, watched
 from .machine import BUSYBOX, PARTITION_START, loops_below, run
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nworker:x:1234:1234:,,,:/home/worker:/bin/sh\n"
@@ -76,3 +79,47 @@ def sandbox(bare: Sandbox) -> Sandbox:
     bare.mount(bare.partition(1))
     bare.lend(None)
     return bare
+
+
+# ---- a hostile image
+
+
+@pytest.fixture(scope="module")
+def hostile_disk(userland: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image with a Python, set-uid programs and device nodes."""
+    directory = tmp_path_factory.mktemp("hostile")
+    root = Path(shutil.copytree(userland, directory / "root", symlinks=True))
+    (root / "usr" / "lib").mkdir()
+    small.python(root)
+    shutil.copy2(root / "usr" / "bin" / "python3", root / "usr" / "bin" / "set-uid")
+    (root / "usr" / "bin" / "set-uid").chmod(0o6755)
+    os.mknod(root / "opt" / "memory", stat.S_IFCHR | 0o666, os.makedev(1, 1))
+    os.mknod(root / "opt" / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    os.mknod(root / "opt" / "disk", stat.S_IFBLK | 0o666, os.stat(directory).st_dev)
+    disk = directory / "disk.raw"
+    run("mkfs.ext4", "-q", "-d", root, disk, "160M")
+    shutil.rmtree(root)
+    return disk
+
+
+def copy(disk: Path, directory: Path) -> Path:
+    """A disk, copied into a directory."""
+    run("cp", "--sparse=always", disk, directory / "disk.raw")
+    return directory / "disk.raw"
+
+
+@pytest.fixture(scope="module")
+def hostile(hostile_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """The image in a sandbox, with what it is lent by default."""
+    disk = copy(hostile_disk, tmp_path_factory.mktemp("running"))
+    with Sandbox.start(disk, hostname="image") as sandbox:
+        sandbox.mount(sandbox.partition(0))
+        sandbox.lend(None)
+        yield sandbox
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Canary]:
+    """What the image must neither read nor change; looked at after the test."""
+    with watched(tmp_path / "aviary") as canary:
+        yield canary

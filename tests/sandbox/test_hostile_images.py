@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import socket
-import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,54 +15,15 @@ import pytest
 from pytest_azchroot.errors import SandboxError
 from pytest_azchroot.sandbox import Chroot, CommandError, Sandbox, landlock, syscalls
 from pytest_azchroot.sandbox.testinfra import make_host
-from tests.docs import userland as small
 
 from . import attacks
-from .canary import Canary, watched
-from .machine import eventually, run
+from .canary import Canary
+from .conftest import copy
+from .machine import eventually
 
 pytestmark = pytest.mark.root
 
 UP = "../" * 40
-
-
-@pytest.fixture(scope="module")
-def hostile_disk(userland: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image with a Python, set-uid programs and device nodes."""
-    directory = tmp_path_factory.mktemp("hostile")
-    root = Path(shutil.copytree(userland, directory / "root", symlinks=True))
-    (root / "usr" / "lib").mkdir()
-    small.python(root)
-    shutil.copy2(root / "usr" / "bin" / "python3", root / "usr" / "bin" / "set-uid")
-    (root / "usr" / "bin" / "set-uid").chmod(0o6755)
-    os.mknod(root / "opt" / "memory", stat.S_IFCHR | 0o666, os.makedev(1, 1))
-    os.mknod(root / "opt" / "zero", stat.S_IFCHR | 0o666, os.makedev(1, 5))
-    os.mknod(root / "opt" / "disk", stat.S_IFBLK | 0o666, os.stat(directory).st_dev)
-    disk = directory / "disk.raw"
-    run("mkfs.ext4", "-q", "-d", root, disk, "160M")
-    shutil.rmtree(root)
-    return disk
-
-
-def _copy(disk: Path, directory: Path) -> Path:
-    run("cp", "--sparse=always", disk, directory / "disk.raw")
-    return directory / "disk.raw"
-
-
-@pytest.fixture(scope="module")
-def hostile(hostile_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """The image in a sandbox, with what it is lent by default."""
-    disk = _copy(hostile_disk, tmp_path_factory.mktemp("running"))
-    with Sandbox.start(disk, hostname="image") as sandbox:
-        sandbox.mount(sandbox.partition(0))
-        sandbox.lend(None)
-        yield sandbox
-
-
-@pytest.fixture
-def canary(tmp_path: Path) -> Iterator[Canary]:
-    with watched(tmp_path / "aviary") as canary:
-        yield canary
 
 
 def python(sandbox: Sandbox, canary: Canary, source: str, *arguments: str) -> object:
@@ -160,7 +119,7 @@ def test_lists_of_users_do_not_lead_out(hostile: Sandbox, canary: Canary) -> Non
 
 @pytest.mark.parametrize("link", ["{file}", "/proc/1/root{file}", UP + "{file}"])
 def test_what_is_lent_does_not_lead_out(hostile_disk: Path, canary: Canary, tmp_path: Path, link: str) -> None:
-    disk = _copy(hostile_disk, tmp_path)
+    disk = copy(hostile_disk, tmp_path)
     file, directory = (link.format(file=path) for path in (canary.file, canary.directory))
     with Sandbox.start(disk, hostname="image") as sandbox:
         sandbox.mount(sandbox.partition(0))
@@ -252,7 +211,7 @@ def test_a_file_handle_does_not_lead_out_of_a_bound_directory(
     shared = tmp_path / "shared"
     shared.mkdir()
     (shared / "up").symlink_to(canary.directory)
-    disk = _copy(hostile_disk, tmp_path)
+    disk = copy(hostile_disk, tmp_path)
     with Sandbox.start(disk, hostname="image") as sandbox:
         sandbox.mount(sandbox.partition(0))
         sandbox.lend([("proc", "proc", "/proc"), ("bind", str(shared), "/opt/shared")], resolv_conf="image")
@@ -290,7 +249,7 @@ def test_nodes_of_the_image_do_not_open(hostile: Sandbox, canary: Canary, node: 
 
 
 def test_a_link_as_dev_does_not_let_nodes_open(hostile_disk: Path, tmp_path: Path) -> None:
-    disk = _copy(hostile_disk, tmp_path)
+    disk = copy(hostile_disk, tmp_path)
     with Sandbox.start(disk, hostname="image") as sandbox:
         sandbox.mount(sandbox.partition(0))
         sandbox.outside(["ln", "-s", "opt", f"{sandbox.mount_path}/dev"])
