@@ -63,9 +63,6 @@ class Timeline:
         """Count seconds that were measured elsewhere."""
         self.stages[name] = self.stages.get(name, 0.0) + spent
 
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {seconds(spent)}" for name, spent in self.stages.items())
-
 
 def seconds(spent: float) -> str:
     """A duration as a person says it: ``0.2 s``, ``41 s``, ``3 min 20 s``."""
