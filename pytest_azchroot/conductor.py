@@ -66,14 +66,14 @@ class Conductor:
             suite.ledger.collect_errors.append(report.nodeid)
         if suite and report.skipped:
             reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-            suite.skipped_files[collector.path] = reason.removeprefix("Skipped: ")
+            suite.roster.skipped_files[collector.path] = reason.removeprefix("Skipped: ")
         return report
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         self.index[item] = len(self.index)
         suite = self.suites.of(item)
         if suite and not isinstance(item, PublishItem):
-            suite.collected(item)
+            suite.roster.collected(item)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, None, None]:

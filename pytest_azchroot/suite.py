@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,16 +20,16 @@ import pytest
 
 from pytest_azchroot.build import Build
 from pytest_azchroot.clouds import Artifact
-from pytest_azchroot.collector import ImageDirectory, PublishItem, directory_of, is_step
+from pytest_azchroot.collector import ImageDirectory, PublishItem, is_step
 from pytest_azchroot.errors import AzchrootError, AzchrootWarning, PublishError
-from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Test, Verdict, count, decide, failures, short, some
+from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Test, Verdict, decide, failures, short, some
 from pytest_azchroot.image import Image
 from pytest_azchroot.masking import MASK
 from pytest_azchroot.report import records
 from pytest_azchroot.report.provenance import provenance
 from pytest_azchroot.report.result import ImageResult, TestResult
+from pytest_azchroot.roster import Roster
 from pytest_azchroot.sealing import Seal
-from pytest_azchroot.selection import test_files, test_names
 
 
 class Suite:
@@ -50,15 +49,12 @@ class Suite:
         self.build = build
         self.policy = policy
         self.verdict: Verdict | None = None
-        self.skipped_files: dict[Path, str] = {}
-        """Files that were skipped at collection, with the reason."""
+        self.roster = Roster(directory, build.ledger)
         self.finished: ImageResult | None = None
         """The whole story, once it has ended."""
         self.problems: list[str] = []
         self.sources: list[Suite] = []
         """Images of this session that it starts from, and that are to be published first."""
-        self._names: set[str] = set()
-        self._publishes = False
         self._asked = False
         self._process = os.getpid()
         self._current: pytest.Item | None = None
@@ -105,47 +101,6 @@ class Suite:
         """A file named in image.yaml, by the one path that it has whatever links lead to it; itself not followed."""
         path = self.image.path / name
         return str(path.parent.resolve() / path.name)
-
-    def collected(self, item: pytest.Item) -> None:
-        """A test of this image has been collected."""
-        self.ledger.collected.append(item.nodeid)
-        self._names.add(_written_name(item, self.image.path))
-
-    def select(self, items: list[pytest.Item]) -> None:
-        """Fix what runs of this image, and write down what of its directory does not."""
-        mine = [item for item in items if directory_of(item) is self.directory]
-        tests = [item for item in mine if not isinstance(item, PublishItem)]
-        self._publishes = len(tests) < len(mine)
-        self.ledger.select((item.nodeid, is_step(item)) for item in tests)
-        written = [*self._written()]
-        self.ledger.shadowed = [name for name, times in Counter(written).items() if times > 1]
-        self.ledger.dropped = [*self._dropped(tests, written)]
-
-    def _dropped(self, selected: list[pytest.Item], written: list[str]) -> Iterator[str]:
-        session = self.directory.session
-        conftest = self.image.path / "conftest.py"
-        if conftest.is_file() and not session.config.pluginmanager.has_plugin(str(conftest)):
-            yield "its conftest.py was not loaded"
-        if not any(session.isinitpath(path) for path in (self.image.path, *self.image.path.parents)):
-            yield "only a part of its directory was selected"
-        kept = {item.nodeid for item in selected}
-        if gone := sorted({short(id) for id in self.ledger.collected if id not in kept}):
-            yield f"{len(gone)} deselected ({some(gone)})"
-        for path, reason in self.skipped_files.items():
-            yield f"{path.relative_to(self.image.path)} was skipped at collection: {reason}"
-        if self.ledger.collect_errors:
-            return  # what a broken file holds is not known
-        if lost := sorted(set(written) - self._names):
-            were = "was" if len(lost) == 1 else "were"
-            yield f"{count(len(lost), 'test')} of its directory {were} not collected ({some(lost)})"
-
-    def _written(self) -> Iterator[str]:
-        """Every test that the directory's files hold, as ``test_x.py::test_a``."""
-        for path in test_files(self.image.path, self.directory.config.getini("python_files")):
-            if path in self.skipped_files:
-                continue
-            for name in test_names(path.read_bytes()):
-                yield f"{path.relative_to(self.image.path).as_posix()}::{name}"
 
     # -- while the tests run
 
@@ -360,7 +315,7 @@ class Suite:
             last = "the run was interrupted"
         elif self._asked:
             last = "its publish item failed before it had a verdict"
-        elif self._publishes:
+        elif self.roster.publishes:
             last = "the run stopped before its publish item"
         else:
             last = "its publish item was not selected"
@@ -391,10 +346,3 @@ def _reason(report: pytest.TestReport) -> str:
     if report.skipped and isinstance(longrepr, tuple):
         return str(longrepr[2]).removeprefix("Skipped: ")
     return ""
-
-
-def _written_name(item: pytest.Item, root: Path) -> str:
-    """A test as its file has it, without parameters: ``test_x.py::TestB::test_c``."""
-    names = [node.name for node in item.listchain() if isinstance(node, pytest.Class)]
-    names.append(getattr(item, "originalname", None) or item.name)
-    return "::".join([item.path.relative_to(root).as_posix(), *names])

@@ -67,7 +67,7 @@ class Suites:
         seen = dict.fromkeys(directory.path for item in items if (directory := directory_of(item)))
         self._suites = {path: self._suites[path] for path in (*seen, *self._suites)}
         for suite in self:
-            suite.select(items)
+            suite.roster.select(items)
 
     def of(self, node: pytest.Item | pytest.Collector) -> Suite | None:
         """The suite that a node belongs to."""
