@@ -139,9 +139,6 @@ class Holder:
     def do_uncover(self) -> None:
         self._image.uncover()
 
-    def do_writes(self) -> list[Message]:
-        return [asdict(each) for each in self._image.writes()]
-
     def do_in_use(self) -> list[str]:
         return self._disk.in_use()
 
@@ -175,6 +172,9 @@ class Holder:
     def start_look(self, request: int, descriptors: Sequence[int], *, node: str, kind: str, options: str) -> None:
         """What may be a root is mounted by a child, in a mount namespace of its own: no mount here comes or goes."""
         self._start(request, descriptors, lambda: looking.look(node, kind, options))
+
+    def start_writes(self, request: int, descriptors: Sequence[int]) -> None:
+        self._start(request, descriptors, self._image.writes.report)
 
     def _start(self, request: int, descriptors: Sequence[int], task: process.Task, *, settles: bool = False) -> None:
         stdout, stderr, *rest = descriptors

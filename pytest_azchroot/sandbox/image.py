@@ -17,7 +17,7 @@ from . import copies, inroot, layers, layout, loans, mountpoints, mounts, overla
 from .faults import BusyError
 from .layers import Layer
 from .mounts import Lent, Mount
-from .result import Write
+from .written import Writes
 
 _FLAGS = {
     "ro": syscalls.MS_RDONLY,
@@ -47,7 +47,7 @@ class Image:
         self._sealed: list[tuple[Layer, str]] = []
         self._uncovered: set[int] | None = None
         self._merged: str | None = None
-        self._writes: overlay.Writes | None = None
+        self._writes: Writes | None = None
         self._made: list[list[str]] = []
         self._after: dict[int, list[Callable[[], None]]] = {}
         self._resolv_conf_lent = False
@@ -294,7 +294,7 @@ class Image:
                 self.lend(rows, host_resolv_conf=False)
             if host_resolv_conf:
                 self._lend_resolv_conf(private_run=None in lent)
-            self._writes = overlay.Writes(covered)
+            self._writes = Writes(covered)
         except BaseException:
             self.uncover()
             raise
@@ -312,14 +312,15 @@ class Image:
             self._unmount(newer[-1])
         self._merged = self._writes = self._uncovered = None
 
-    def writes(self) -> list[Write]:
+    @property
+    def writes(self) -> Writes:
         """What was written to the overlays.
 
         :raises SandboxError: there are none.
         """
         if self._writes is None:
             raise SandboxError("there are no overlays, so what was written is in the image")
-        return self._writes.find()
+        return self._writes
 
     # ---- taking it all back
 

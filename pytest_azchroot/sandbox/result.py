@@ -130,3 +130,5 @@ class Write:
     """In the image."""
     kind: str
     """``written``; ``touched``: mode, owner or times; ``deleted``; ``replaced``: a directory that was made anew."""
+    count: int = 1
+    """How many changes this stands for: the last one, of ``/``, for all that are not named."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_azchroot.errors import AzchrootError, DirtyImageError
+from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
 
 from .connection import Connection
-from .result import Process, Sealed, Unmounted, Write
+from .result import Process, Sealed, Unmounted, Write, how_it_ended
 from .transfer import Transfers
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 Rows = Sequence[tuple[str, str, str]]
 ResolvConf = Literal["host", "image"]
+
+_WRITES_PATIENCE = 120.0
+"""Seconds; a million files take five."""
 
 
 class Sealing(Transfers):
@@ -175,11 +179,16 @@ class Sealing(Transfers):
     def writes(self) -> tuple[Write, ...]:
         """What was written to the overlays since they were made, in the order of paths. What is below ``/run``,
         ``/tmp``, ``/var/tmp``, ``/var/log`` and ``/var/cache`` is not meant to last and does not count, nor does what
-        is lent.
+        is lent. The first thousand are named; one more, of ``/``, counts the rest.
 
-        :raises SandboxError: there are no overlays.
+        :raises SandboxError: there are no overlays; or what was written cannot be listed.
         """
-        return tuple(Write(**found) for found in self.ask("writes"))
+        self._refuse()
+        code, chunks = self._connection.run("writes", {}, timeout=_WRITES_PATIENCE)
+        if code != 0:
+            ended = f"took more than {_WRITES_PATIENCE:.0f} seconds" if code is None else how_it_ended(code)
+            raise SandboxError("what was written to the image cannot be listed", why=f"the list {ended}")
+        return tuple(Write(**json.loads(line)) for line in b"".join(data for _, data in chunks).splitlines())
 
     def _cover(self, resolv_conf: ResolvConf) -> None:
         lent = [None if rows is None else [list(row) for row in rows] for rows in self._lent]
