@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pytest_azchroot.build import AttachedDisk
+    from pytest_azchroot.attached import AttachedDisk
     from pytest_azchroot.clouds import Artifact, Attachment, Cloud, Disk, Order
     from pytest_azchroot.errors import (
         AzchrootError,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "build": ("AttachedDisk",),
-    "clouds": ("Artifact", "Attachment", "Cloud", "Disk", "Order"),
+    "attached": ("AttachedDisk",),
+    "clouds": ("Artifact", "Attachment", "Cloud", "Disk", "Kept", "Order"),
     "errors": (
         "AzchrootError",
         "AzchrootWarning",
@@ -67,6 +67,7 @@ __all__ = [
     "Image",
     "ImageResult",
     "ImageSpec",
+    "Kept",
     "Order",
     "PublishError",
     "SandboxError",

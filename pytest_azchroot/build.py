@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_azchroot.clouds import Artifact, Cloud, Disk, Order
+from pytest_azchroot.attached import AttachedDisk
+from pytest_azchroot.clouds import Artifact, Cloud, Disk, Kept, Order
 from pytest_azchroot.disk.digest import digest
 from pytest_azchroot.disk.image import opened
 from pytest_azchroot.disk.space import exhausted
@@ -27,31 +27,18 @@ from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
 from pytest_azchroot.report.provenance import Provenance, provenance
 from pytest_azchroot.report.timeline import Timeline
-from pytest_azchroot.sandbox import Chroot, Completed, Confinement, Sandbox, Sealed, discover
+from pytest_azchroot.sandbox import Chroot, Confinement, Sandbox, Sealed, discover
 
 MOUNT_PATH = "/run/azchroot/root"
 """Where an image is mounted unless it says otherwise. Each build has a mount namespace of its own: no collision."""
 
+_NOT_UNMOUNTED = (
+    "it was not unmounted before this copy of it was made, as in a snapshot of a running machine, and it is only read "
+    "here; `azchroot shell --write FILE -- true` mounts it once and unmounts it"
+)
+
 Output = Callable[[str, bytes], None]
 """Takes ``stdout`` or ``stderr`` and what a command has just written to it."""
-
-
-@dataclass(frozen=True)
-class AttachedDisk:
-    """The image's disk on this machine: the value of the fixture ``disk``."""
-
-    id: str
-    """A path or a resource id, as the cloud names it."""
-    size: int
-    """Bytes."""
-    source: str
-    """Where its bytes came from."""
-    device: str
-    """Its block device, for commands that :meth:`run` runs."""
-    partition: Callable[[int], str]
-    """The node of a partition by number; 0 is the disk itself. Raises SandboxError where there is none."""
-    run: Callable[..., Completed]
-    """Runs a tool of the build machine that sees the disk's nodes: ``disk.run("mkfs.ext4", disk.partition(1))``."""
 
 
 class Build:
@@ -102,6 +89,9 @@ class Build:
         self._stack = ExitStack()
         self._attached = ExitStack()
         self._closed = False
+        self.keeping = False
+        """Its disk is to outlive it."""
+        self.kept: Kept | None = None
 
     # -- the way in
 
@@ -113,7 +103,8 @@ class Build:
             self.provenance = provenance(self.image.configuration.path, outputs=self.image.spec.output)
             with self.timeline.stage("create"):
                 order = replace(self.order, digest_source=self._accounted)
-                self.image.disk = self._stack.enter_context(self.cloud.create(order))
+                self.image.disk = disk = self._stack.enter_context(self.cloud.create(order))
+            self._stack.callback(self._keep, disk)
             self.ledger.disks += 1
         return self.image.disk
 
@@ -132,17 +123,11 @@ class Build:
                     output=self._output,
                     environment={"AZCHROOT_IMAGE": self.image.name},
                     confinement=self._confinement(),
+                    read_only=disk.read_only,
                 )
             )
         self.image.device = sandbox.device
-        return AttachedDisk(
-            id=disk.id,
-            size=disk.size,
-            source=disk.source,
-            device=sandbox.device,
-            partition=sandbox.partition,
-            run=_argv_or_string(partial(sandbox.outside, env=self.environment)),
-        )
+        return AttachedDisk.of(disk, sandbox, environment=self.environment)
 
     def mount(self) -> Chroot:
         """Run the commands around mounting, mount the image and lend it what commands in it need."""
@@ -151,16 +136,12 @@ class Build:
         path = self.image.mount_path = self._render(spec.mount_path) if spec.mount_path else MOUNT_PATH
         self._run_outside("pre_mount_commands", spec.pre_mount_commands)
         with self.timeline.stage("mount"):
-            if spec.manual_mount_command:
-                sandbox.mount_manually(self._wrap(self._render(spec.manual_mount_command)), path=path)
-            else:
-                plan = discover.plan(sandbox, partition=spec.mount_partition, options=spec.mount_options)
-                discover.mount_all(sandbox, plan, path=path, options=spec.mount_options, wrapper=self._wrap)
+            self._mount_file_systems(sandbox, path)
         self._run_outside("post_mount_commands", spec.post_mount_commands)
-        with self.timeline.stage("mount"):
-            sandbox.lend(spec.chroot_mounts, resolv_conf="image" if spec.resolv_conf == "image" else "host")
-            sandbox.copy_files(spec.copy_files)
-            sandbox.lend_stubs(deny_services=spec.deny_services, defer_initramfs=spec.defer_initramfs)
+        if self._read_only:
+            self._lend_sealed(sandbox)
+        else:
+            self._lend(sandbox)
         self.chroot = Chroot(
             sandbox,
             directory=self.image.path,
@@ -170,8 +151,37 @@ class Build:
         )
         if not spec.from_scratch:
             self.packages_before = self._packages(sandbox)
+        if self._read_only:
+            self.packages = self.packages_before
         self._half_mounted = False
         return self.chroot
+
+    def _mount_file_systems(self, sandbox: Sandbox, path: str) -> None:
+        spec = self.image.spec
+        if spec.manual_mount_command:
+            sandbox.mount_manually(self._wrap(self._render(spec.manual_mount_command)), path=path)
+            return
+        plan = discover.plan(sandbox, partition=spec.mount_partition, options=spec.mount_options)
+        try:
+            discover.mount_all(sandbox, plan, path=path, options=spec.mount_options, wrapper=self._wrap)
+        except SandboxError as error:
+            if self._read_only and error.hint is None and "read-only" in (error.why or ""):  # mount(8)'s words
+                raise SandboxError(error.what, why=error.why, hint=_NOT_UNMOUNTED) from error
+            raise
+
+    def _lend(self, sandbox: Sandbox) -> None:
+        spec = self.image.spec
+        with self.timeline.stage("mount"):
+            sandbox.lend(spec.chroot_mounts, resolv_conf="image" if spec.resolv_conf == "image" else "host")
+            sandbox.copy_files(spec.copy_files)
+            sandbox.lend_stubs(deny_services=spec.deny_services, defer_initramfs=spec.defer_initramfs)
+
+    def _lend_sealed(self, sandbox: Sandbox) -> None:
+        """Sealed from the start; and only then lent, as the places to mount on may have to be made."""
+        with self._noting_trouble(), self.timeline.stage("seal"):
+            self._take_sealed(sandbox.seal())
+        with self.timeline.stage("mount"):
+            sandbox.lend(self.image.spec.chroot_mounts, resolv_conf=self.resolv_conf_of_checks)
 
     # -- the strict way out
 
@@ -187,8 +197,11 @@ class Build:
             self.sandbox.drop_overlay()
             self._before_unmount(self.sandbox)
             sealed = self.sandbox.seal(resolv_conf=self.resolv_conf_of_checks)
-        self.image.device, self.image.mount_path = sealed.device, self.sandbox.mount_path
+            self._take_sealed(sealed)
         return sealed
+
+    def _take_sealed(self, sealed: Sealed) -> None:
+        self.image.device, self.image.mount_path = sealed.device, self._sandbox().mount_path
 
     def _before_unmount(self, sandbox: Sandbox) -> None:
         if self.ledger.failed_step is None:
@@ -261,12 +274,22 @@ class Build:
         self.interrupted = True
 
     def close(self) -> None:
-        """Release all that is still held, in reverse. The disk is deleted unless it became an artifact."""
+        """Release all that is still held, in reverse. The disk is deleted unless it became an artifact, or
+        is to be kept."""
         self.chroot = self.sandbox = None
         self._closed = True
         self._stack.close()
 
+    def _keep(self, disk: Disk) -> None:
+        """The disk is detached, and deleted next."""
+        if self.keeping and not disk.read_only:
+            self.kept = self.cloud.keep(self.order, disk)
+
     # -- helpers
+
+    @property
+    def _read_only(self) -> bool:
+        return self.image.disk is not None and self.image.disk.read_only
 
     @property
     def _accounted(self) -> bool:
@@ -343,12 +366,3 @@ def _abridged(command: str, width: int = 40) -> str:
     """Enough of a command to know it by."""
     words = " ".join(command.split())
     return words if len(words) <= width else f"{words[: width - 1]}…"
-
-
-def _argv_or_string(run: Callable[..., Completed]) -> Callable[..., Completed]:
-    """One string is a shell command; several arguments, or a list, are an argv."""
-
-    def call(*command: Any, **options: Any) -> Completed:
-        return run(command[0] if len(command) == 1 else list(command), **options)
-
-    return call

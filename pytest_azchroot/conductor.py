@@ -18,6 +18,7 @@ import pytest
 
 from pytest_azchroot.collector import PublishItem, directory_of
 from pytest_azchroot.errors import AzchrootError
+from pytest_azchroot.gate import Answer
 from pytest_azchroot.preflight import problems_of_session
 from pytest_azchroot.report import terminal
 from pytest_azchroot.report.commandlog import CommandLog
@@ -90,6 +91,8 @@ class Conductor:
         suites = list(self.suites)
         if not suites or self.config.getoption("verbose", 0) < 0:
             return None
+        if (verified := self.suites.settings.verify) is not None:
+            return terminal.verifying([suite.image.name for suite in suites], verified)
         origin = self.suites.settings.cloud_origin
         return terminal.header(
             [suite.image.name for suite in suites],
@@ -203,8 +206,16 @@ class Conductor:
             if not (suite.ledger.tests or suite.verdict):
                 continue
             told = suite.finish()
-            if not told and session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            verdict = suite.finished.verdict if suite.finished else None
+            unverified = suite.policy.verify and verdict is not None and verdict.answer is Answer.FAIL
+            if unverified or not told:
+                self._fail(session)
+
+    @staticmethod
+    def _fail(session: pytest.Session) -> None:
+        """No test says so: make the session red."""
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         results = [suite.finished for suite in self.suites if suite.finished]
@@ -215,6 +226,8 @@ class Conductor:
             terminalreporter.write(f"{name}  ", bold=True)
             terminalreporter.write(f"{self.suites.mask(line)}\n", green=published, yellow=not published)
         for result in results:
+            for line in terminal.kept(result):
+                terminalreporter.write_line(self.suites.mask(line))
             for problem in result.problems:
                 terminalreporter.write_line(self.suites.mask(f"{result.name}: {problem}"), red=True)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_azchroot.build import AttachedDisk, Build
+from pytest_azchroot.attached import AttachedDisk
+from pytest_azchroot.build import Build
 from pytest_azchroot.image import Image
 from pytest_azchroot.sandbox import Chroot
 from pytest_azchroot.sandbox.testinfra import make_host
@@ -45,8 +46,9 @@ def _mounted_image(request: pytest.FixtureRequest, disk: AttachedDisk) -> Iterat
     suite = request.node.suite
     try:
         chroot = build.mount()
-        with suite.mounting():
-            request.node.ihook.pytest_azchroot_mounted(image=build.image, chroot=chroot)
+        if not suite.policy.verify:
+            with suite.mounting():
+                request.node.ihook.pytest_azchroot_mounted(image=build.image, chroot=chroot)
         suite.prepare()
         yield build
     finally:

@@ -64,6 +64,8 @@ class Policy:
     """``--azchroot-require-publish``: an image that is not published fails, whatever the reason."""
     switched_off: str | None = None
     """Who switched publishing off (an option's name), if somebody did."""
+    verify: bool = False
+    """``--azchroot-verify``: the image is there, and the answer says whether its checks would let it be published."""
 
 
 @dataclass
@@ -159,7 +161,7 @@ def failures(ledger: Ledger) -> list[str]:
 def _asked(ledger: Ledger, policy: Policy) -> list[str]:
     """Reasons the user asked for."""
     reasons = list(ledger.dropped)
-    if policy.switched_off:
+    if policy.switched_off and not policy.verify:
         reasons.append(f"publishing is off ({policy.switched_off})")
     return reasons
 

@@ -49,7 +49,7 @@ def pytest_azchroot_spec(image: Image, spec: ImageSpec) -> ImageSpec | None:
 def pytest_azchroot_mounted(image: Image, chroot: Chroot) -> None:
     """The image has been mounted; no step has run yet. What this does to it is part of the image.
 
-    An exception fails the test that asked for the image::
+    Not called under ``--azchroot-verify``. An exception fails the test that asked for the image::
 
         def pytest_azchroot_mounted(image, chroot):
             chroot.write_text("/etc/build-id", os.environ["GITHUB_SHA"])

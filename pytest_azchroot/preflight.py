@@ -24,6 +24,7 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
     return [
         *requirements(),
         *_unknown_variables(suites),
+        *_verified_together(suites.settings.verify, selected),
         *_claimed_twice(selected),
         *_same_manifest(selected, suites.settings.output),
         *(f"{suite.image.name}: {problem}" for suite in selected for problem in _problems(suite, items)),
@@ -46,6 +47,12 @@ def _problems(suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
         yield f"the cloud {cloud.name!r} could not tell whether it can build: {type(error).__name__}: {error}"
     if suite.policy.require_publish and not publishing:
         yield "--azchroot-require-publish is set, but its publish item is not selected"
+
+
+def _verified_together(source: str | None, selected: Sequence[Suite]) -> Iterator[str]:
+    if source is not None and len(selected) > 1:
+        names = some([suite.image.name for suite in selected], 8)
+        yield f"--azchroot-verify names one image, and the checks of {len(selected)} are selected: {names}"
 
 
 def _claimed_twice(selected: Sequence[Suite]) -> Iterator[str]:

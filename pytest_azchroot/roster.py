@@ -18,19 +18,29 @@ class Roster:
     the ledger.
     """
 
-    def __init__(self, directory: ImageDirectory, ledger: Ledger) -> None:
+    def __init__(self, directory: ImageDirectory, ledger: Ledger, *, only_checks: bool = False) -> None:
+        """:param only_checks: the image is there already, so it is no loss if steps do not run."""
         self.skipped_files: dict[Path, str] = {}
         """Files that were skipped at collection, with the reason."""
         self.publishes = False
         """Whether the publish item is selected."""
         self._directory = directory
         self._ledger = ledger
+        self._only_checks = only_checks
         self._names: set[str] = set()
+        self._spared: set[str] = set()
 
     def collected(self, item: pytest.Item) -> None:
         """A test of this image has been collected."""
         self._ledger.collected.append(item.nodeid)
         self._names.add(_written_name(item, self._directory.path))
+        self.spare(item)
+
+    def spare(self, item: pytest.Item) -> bool:
+        """Whether a test makes the image or publishes it, and only checks are wanted. It is not missed then."""
+        if self._only_checks and (isinstance(item, PublishItem) or is_step(item)):
+            self._spared.add(item.nodeid)
+        return item.nodeid in self._spared
 
     def select(self, items: Sequence[pytest.Item]) -> None:
         """Fix what runs of this image, and write down what of its directory does not."""
@@ -49,7 +59,7 @@ class Roster:
             yield "its conftest.py was not loaded"
         if not any(session.isinitpath(each) for each in (path, *path.parents)):
             yield "only a part of its directory was selected"
-        kept = {item.nodeid for item in selected}
+        kept = {item.nodeid for item in selected} | self._spared
         if gone := sorted({short(id) for id in self._ledger.collected if id not in kept}):
             yield f"{len(gone)} deselected ({some(gone)})"
         for file, reason in self.skipped_files.items():

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+KEEP = ("never", "failed", "always")
+"""When the disk of an image outlives the session."""
+
 
 def add_options(parser: pytest.Parser) -> None:
     """Declare options and ini settings; ``pytest --help`` shows them in this order."""
@@ -53,6 +56,19 @@ def add_options(parser: pytest.Parser) -> None:
         help="Write the manifest of each image to DIR/IMAGE/manifest.json, published or not. Beside each published "
         "file there is one anyway.",
     )
+    group.addoption(
+        "--azchroot-verify",
+        metavar="SOURCE",
+        help="Run only the checks of one image's suite, on an image that exists already: a disk file, or what "
+        "`source:` may be. It is only read, and nothing is published.",
+    )
+    group.addoption(
+        "--azchroot-keep",
+        choices=KEEP,
+        default="never",
+        help="Keep the disk, unmounted, of images that failed, or of all, and print the commands that enter and remove "
+        "it (default: %(default)s).",
+    )
     parser.addini("azchroot_cloud", "Build on this cloud, whatever `cloud:` in image.yaml says.")
     parser.addini(
         "azchroot_strict", "Skipped and xfailed tests keep an image from being published.", type="bool", default=False
@@ -72,6 +88,11 @@ class Settings:
     require_publish: bool = False
     overwrite: bool = False
     output: Path | None = None
+    verify: str | None = None
+    """The image that the checks are to look at, in place of one that is built."""
+    keep: str = "never"
+    directory: Path = Path()
+    """Where pytest was started."""
     strict: bool = False
     command_timeout: float | None = None
 
@@ -84,6 +105,15 @@ class Settings:
         option = config.option
         if option.azchroot_no_publish and option.azchroot_require_publish:
             raise pytest.UsageError("--azchroot-no-publish and --azchroot-require-publish contradict each other")
+        if option.azchroot_verify is not None:
+            if not option.azchroot_verify:
+                raise pytest.UsageError("--azchroot-verify: names no image")
+            for other in ("require_publish", "overwrite"):
+                if getattr(option, f"azchroot_{other}"):
+                    words = f"--azchroot-{other.replace('_', '-')}"
+                    raise pytest.UsageError(f"--azchroot-verify publishes nothing, so {words} makes no sense with it")
+            if option.azchroot_keep != "never":
+                raise pytest.UsageError("--azchroot-verify makes no disk, so there is none to keep: --azchroot-keep")
         cloud, origin = option.azchroot_cloud, "--azchroot-cloud"
         if cloud is None:
             cloud, origin = config.getini("azchroot_cloud") or None, "ini: azchroot_cloud"
@@ -96,6 +126,9 @@ class Settings:
             require_publish=option.azchroot_require_publish,
             overwrite=option.azchroot_overwrite,
             output=config.invocation_params.dir / option.azchroot_output if option.azchroot_output else None,
+            verify=option.azchroot_verify,
+            keep=option.azchroot_keep,
+            directory=config.invocation_params.dir,
             strict=config.getini("azchroot_strict"),
             command_timeout=_positive_seconds(config.getini("azchroot_command_timeout")),
         )

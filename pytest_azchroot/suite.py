@@ -41,15 +41,18 @@ class Suite:
         build: Build,
         policy: Policy,
         mask: Callable[[str], str] = str,
+        *,
         output: Path | None = None,
+        keep: str = "never",
     ) -> None:
         self.mask = mask
         self._output = output
+        self._keep = keep
         self.directory = directory
         self.build = build
         self.policy = policy
         self.verdict: Verdict | None = None
-        self.roster = Roster(directory, build.ledger)
+        self.roster = Roster(directory, build.ledger, only_checks=policy.verify)
         self.finished: ImageResult | None = None
         """The whole story, once it has ended."""
         self.problems: list[str] = []
@@ -101,6 +104,21 @@ class Suite:
         """A file named in image.yaml, by the one path that it has whatever links lead to it; itself not followed."""
         path = self.image.path / name
         return str(path.parent.resolve() / path.name)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing of this session changes its disk or publishes it, so that it need be no copy."""
+        spec, ledger = self.image.spec, self.ledger
+        building = (spec.pre_mount_commands, spec.post_mount_commands, spec.pre_unmount_commands, spec.copy_files)
+        if spec.from_scratch or any(building) or any(test.step for test in ledger.tests.values()):
+            return False
+        if self.policy.verify:
+            return True
+        if self.roster.publishes and self.policy.switched_off is None and not ledger.dropped:
+            return False
+        manager = self.directory.session._fixturemanager
+        overridden = any(len(manager.getfixturedefs(name, self.directory) or ()) > 1 for name in ("disk", "chroot"))
+        return not overridden and not self.directory.ihook.pytest_azchroot_mounted.get_hookimpls()
 
     # -- while the tests run
 
@@ -244,6 +262,7 @@ class Suite:
 
     def close(self) -> None:
         """Release everything; a failure is kept for the report, it does not undo a good image."""
+        self.build.keeping = self._keep == "always" or (self._keep == "failed" and self._has_failed)
         try:
             self.build.close()
         except Exception as error:  # a cloud of a stranger may raise anything
@@ -267,8 +286,12 @@ class Suite:
 
     def _result(self) -> ImageResult:
         verdict = self.verdict or self._verdict_unheard()
-        published = bool(self.image.artifacts)
-        if verdict.publish and not published:
+        published, verified = bool(self.image.artifacts), None
+        if self.policy.verify:
+            verified = verdict.publish
+            if verified:
+                verdict = Verdict(Answer.SKIP, ("publishing is off (--azchroot-verify)",), verdict.notes)
+        elif verdict.publish and not published:
             verdict = Verdict(Answer.FAIL, ("publishing failed",), verdict.notes)
         mask = self.mask
         verdict = replace(verdict, reasons=(*map(mask, verdict.reasons),), notes=(*map(mask, verdict.notes),))
@@ -290,6 +313,8 @@ class Suite:
             cloud=self.image.spec.cloud,
             verdict=verdict,
             published=published,
+            verified=verified,
+            kept=build.kept,
             artifacts=self.image.artifacts,
             tests=tests,
             stages=dict(self.build.timeline.stages),
@@ -309,8 +334,17 @@ class Suite:
             },
         )
 
+    @property
+    def _has_failed(self) -> bool:
+        """Whether somebody would want to see what became of it."""
+        refused = self.verdict is not None and self.verdict.answer is Answer.FAIL
+        unpublished = self.verdict is not None and self.verdict.publish and not self.image.artifacts
+        return refused or unpublished or self.ledger.trouble is not None or bool(failures(self.ledger))
+
     def _verdict_unheard(self) -> Verdict:
         """What to say of an image whose publish item has not run."""
+        if self.policy.verify and not self.build.interrupted:
+            return decide(self.ledger, self.policy)
         if self.build.interrupted:
             last = "the run was interrupted"
         elif self._asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,9 @@ from pytest_azchroot.report.commandlog import CommandLog
 from pytest_azchroot.report.timeline import Timeline, Watcher
 from pytest_azchroot.selection import CONFIG_NAME
 from pytest_azchroot.settings import Settings
-from pytest_azchroot.spec import BUILTIN_CLOUDS, load
+from pytest_azchroot.spec import BUILTIN_CLOUDS, ImageSpec, load
 from pytest_azchroot.suite import Suite
+from pytest_azchroot.verification import to_verify
 
 
 class Suites:
@@ -57,6 +59,7 @@ class Suites:
 
         :param index: the position of each item at its collection.
         """
+        self._leave_checks(items)
         publishing = [item.suite for item in items if isinstance(item, PublishItem)]
         for suite in self:
             suite.sources = [each for each in publishing if each is not suite and suite.needs in each.makes]
@@ -68,6 +71,14 @@ class Suites:
         self._suites = {path: self._suites[path] for path in (*seen, *self._suites)}
         for suite in self:
             suite.roster.select(items)
+            suite.build.order = replace(suite.build.order, read_only=suite.is_read_only)
+
+    def _leave_checks(self, items: list[pytest.Item]) -> None:
+        """Deselect what makes an image and what publishes it, where it is there already."""
+        gone = [item for item in items if (suite := self.of(item)) and suite.roster.spare(item)]
+        if gone:
+            items[:] = [item for item in items if item not in set(gone)]
+            gone[0].config.hook.pytest_deselected(items=gone)
 
     def of(self, node: pytest.Item | pytest.Collector) -> Suite | None:
         """The suite that a node belongs to."""
@@ -100,6 +111,10 @@ class Suites:
         if changed := directory.ihook.pytest_azchroot_spec(image=image, spec=configuration.spec):
             image.configuration = configuration = configuration.with_spec(changed)
             self._keep_secret(configuration.secrets)
+        if settings.verify is not None:
+            image.configuration = configuration = to_verify(
+                configuration, settings.verify, directory=settings.directory
+            )
         spec = configuration.spec
         if spec.cloud not in clouds:
             raise AzchrootError(
@@ -111,11 +126,8 @@ class Suites:
             checks_required=spec.checks != "none",
             strict=settings.strict,
             require_publish=settings.require_publish,
-            switched_off="--azchroot-no-publish"
-            if settings.no_publish
-            else "skip_create_image"
-            if spec.skip_create_image
-            else None,
+            switched_off=_switched_off(settings, spec),
+            verify=settings.verify is not None,
         )
         order = Order(
             image.name, image.path, configuration, publish=policy.switched_off is None, overwrite=settings.overwrite
@@ -124,8 +136,18 @@ class Suites:
         build = Build(image, clouds[spec.cloud], order=order, ledger=Ledger(), timeline=timeline, output=self.log.write)
         build.command_timeout = settings.command_timeout
         build.documented = settings.output is not None
-        self._suites[directory.path] = suite = Suite(directory, build, policy, self.mask, settings.output)
+        suite = Suite(directory, build, policy, self.mask, output=settings.output, keep=settings.keep)
+        self._suites[directory.path] = suite
         return suite
+
+
+def _switched_off(settings: Settings, spec: ImageSpec) -> str | None:
+    """Who does not want the image to be published."""
+    if settings.verify is not None:
+        return "--azchroot-verify"
+    if settings.no_publish:
+        return "--azchroot-no-publish"
+    return "skip_create_image" if spec.skip_create_image else None
 
 
 def _clouds(directory: ImageDirectory) -> dict[str, Cloud]:

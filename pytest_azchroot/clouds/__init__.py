@@ -31,6 +31,8 @@ class Order:
     """Whether an artifact of the same name may be replaced."""
     coming: frozenset[str] = frozenset()
     """Artifacts that images before this one are about to publish: a source among them need not exist yet."""
+    read_only: bool = False
+    """Nobody will change the disk nor publish it: it may be the source itself, opened for reading."""
     digest_source: bool = False
     """Whether somebody will ask for :attr:`Disk.source_digest`. It costs reading the source."""
 
@@ -45,6 +47,8 @@ class Disk:
     """Bytes that the machine sees, footer excluded."""
     source: str
     """Where its bytes came from: ``scratch``, a path, a resource id."""
+    read_only: bool = False
+    """It is the source itself, so it can only be read."""
     source_digest: str | None = None
     """The payload digest of the source, as :mod:`pytest_azchroot.disk.digest` defines it; None if it was not taken."""
     digest: str | None = None
@@ -56,6 +60,18 @@ class Attachment:
     """A disk as the build machine can open it: an image file, or a block device."""
 
     path: Path
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A disk that outlives its build, for people to look at."""
+
+    id: str
+    """A path or a resource id."""
+    enter: str
+    """The command that enters it."""
+    remove: str | None
+    """The command that removes it; None where it is an artifact, and so not ours to remove."""
 
 
 @dataclass(frozen=True)
@@ -97,4 +113,10 @@ class Cloud(Protocol):
         """Turn the closed, detached disk into the artifacts that the order asks for.
 
         :raises PublishError: nothing, or not everything, was published; says which.
+        """
+
+    def keep(self, order: Order, disk: Disk) -> Kept:
+        """Let the detached disk outlive :meth:`create`, which has not been left yet.
+
+        :raises AzchrootError: it cannot be kept.
         """

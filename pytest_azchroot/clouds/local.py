@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 
-from pytest_azchroot.clouds import Artifact, Attachment, Disk, Order
+from pytest_azchroot.clouds import Artifact, Attachment, Disk, Kept, Order
 from pytest_azchroot.disk import outputs, qemu, space, vhd
 from pytest_azchroot.disk.copy import Progress, can_clone, copy, quiet
 from pytest_azchroot.disk.digest import digest
@@ -61,10 +63,16 @@ class LocalCloud:
 
     @contextmanager
     def create(self, order: Order) -> Iterator[Disk]:
-        """Make the working disk; on exit it is gone, unless it has become an artifact.
+        """Make the working disk; on exit it is gone, unless it has become an artifact. Where it is only read, and the
+        source begins with a raw disk, it is the source itself.
 
         :raises DiskError: the source cannot be read or copied.
         """
+        found = _source(order) if order.read_only else None
+        if found is not None and _opens_source(order, found):
+            with self._opened(order, found) as disk:
+                yield disk
+            return
         wanted, problems = _outputs(order)
         if problems:
             raise DiskError("the working disk cannot be made", why="; ".join(problems))
@@ -110,6 +118,32 @@ class LocalCloud:
             outputs.publish(working, wanted, size=disk.size, overwrite=order.overwrite, progress=self._progress)
         return [Artifact(kind=each.kind, id=str(each.path), size=disk.size, digest=disk.digest) for each in wanted]
 
+    def keep(self, order: Order, disk: Disk) -> Kept:
+        """Give the working disk a name beside the output: ``IMAGE-TIME.kept.raw``.
+
+        :raises DiskError: it cannot get one.
+        """
+        wanted, _ = _outputs(order)
+        working = self._working[disk.id]
+        for each in wanted:
+            if working.directory == each.path.parent and working.has(each.path.name):
+                return Kept(str(each.path), enter=_shell(order, each.path), remove=None)
+        path = working.directory / f"{order.name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.kept.raw"
+        with _explaining(f"keeping the disk of {order.name}", working.directory):
+            working.publish(path.name)
+        return Kept(str(path), enter=_shell(order, path), remove=f"rm {shlex.quote(str(path))}")
+
+    @contextmanager
+    def _opened(self, order: Order, source: DiskImage) -> Iterator[Disk]:
+        """The source itself, as a disk. It stays open: another file may get its name meanwhile."""
+        with opened(source.path) as fd:
+            if identify_open(fd, source.path).identity != source.identity:
+                raise DiskError(f"{source.path} was replaced", hint="run again when nothing writes to it")
+            taken = digest(fd, size=source.size, progress=self._progress) if order.digest_source else None
+            log.info("reading %s (%s), no copy is made", source.path, source.format)
+            path = f"/proc/{os.getpid()}/fd/{fd}"
+            yield Disk(path, source.size, str(source.path), read_only=True, source_digest=taken)
+
     def _copy(self, order: Order, path: Path, working: Partial) -> tuple[int, str | None]:
         """Copy the source into the working disk; returns the size that the disk shall have, and the source's digest
         if the order wants it."""
@@ -153,6 +187,18 @@ def _source_path(order: Order) -> Path | None:
     # Resolved and not shortened: where the image's directory is a symbolic link, `..` is not what stands before it.
     path = order.directory.absolute() / spec.source
     return path.parent.resolve() / path.name
+
+
+def _opens_source(order: Order, source: DiskImage) -> bool:
+    """Whether the source itself is the disk: it is only read, and as large as it shall be."""
+    return order.read_only and source.plain and _size(order, source) - source.size < vhd.AZURE_ALIGNMENT
+
+
+def _shell(order: Order, path: Path) -> str:
+    """The command that looks into a file."""
+    partition = order.configuration.spec.mount_partition
+    words = ["azchroot", "shell", *([] if partition is None else ["--partition", str(partition)]), str(path)]
+    return shlex.join(words)
 
 
 def _is_coming(order: Order) -> bool:
@@ -236,7 +282,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _space_problems(order: Order, source: DiskImage | None, wanted: Sequence[Output]) -> list[str]:
     """File systems that cannot hold what is known to be coming: the source's data, once for each file made of it."""
-    if source is None:
+    if source is None or _opens_source(order, source):
         return []
     place, _ = _place(order, wanted)
     itself = outputs.home(wanted)

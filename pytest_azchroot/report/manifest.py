@@ -155,6 +155,8 @@ class Manifest(_Record):
     """The name of its directory."""
     cloud: str
     published: bool
+    verified: bool | None
+    """Whether an image that was there already passed all checks (`--azchroot-verify`); null where one was built."""
     verdict: Verdict
     started: Time | None
     """When its disk was made (RFC 3339, UTC); null where none was made."""
@@ -169,6 +171,8 @@ class Manifest(_Record):
     disk: Disk | None
     """Null where none was made."""
     artifacts: list[Artifact]
+    kept: str | None
+    """The path or resource id of the disk that was kept for people to look at; null where none was."""
     packages: Packages | None
     """Null where nobody looked: the image was not closed, or could not be published any more."""
     tests: list[Test]
@@ -196,6 +200,7 @@ def manifest(result: ImageResult, *, versions: Mapping[str, str], mask: Callable
         "image": result.name,
         "cloud": result.cloud,
         "published": result.published,
+        "verified": result.verified,
         "verdict": {
             "answer": result.verdict.answer.value,
             "reasons": [*result.verdict.reasons],
@@ -215,6 +220,7 @@ def manifest(result: ImageResult, *, versions: Mapping[str, str], mask: Callable
         "artifacts": [
             {"kind": each.kind, "id": each.id, "size": each.size, "digest": each.digest} for each in result.artifacts
         ],
+        "kept": result.kept.id if result.kept else None,
         "packages": None if result.packages is None else _packages(result.packages_before, result.packages),
         "tests": [
             {

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.clouds import Artifact, Kept
 from pytest_azchroot.gate import Verdict
 from pytest_azchroot.report.packages import Packages
 from pytest_azchroot.report.provenance import Provenance
@@ -64,6 +64,10 @@ class ImageResult:
     provenance: Provenance = field(default_factory=lambda: Provenance(None))
     variables: Mapping[str, str] = field(default_factory=dict)
     """Those of image.yaml; of sensitive ones the value is masked."""
+    verified: bool | None = None
+    """Whether an image that was there already passed all checks (``--azchroot-verify``); None where one was built."""
+    kept: Kept | None = None
+    """The disk that was kept for people to look at."""
     manifests: tuple[Path, ...] = ()
     """Where its manifest was written."""
 

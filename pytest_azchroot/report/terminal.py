@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pytest_azchroot.clouds import Artifact
@@ -31,15 +31,37 @@ def header(images: Sequence[str], clouds: Iterable[tuple[str, str]], switched_of
     return f"azchroot: {count(len(images), 'image')} ({some(images, 8)}), cloud {where}, {publishing}"
 
 
+def verifying(images: Sequence[str], source: str) -> str:
+    """That line where an image is only looked at.
+
+    :param source: the image.
+    """
+    return f"azchroot: the checks of {some(images, 8)} on {source}, which is only read; publishing off"
+
+
 def summary(results: Iterable[ImageResult], start: Path) -> list[tuple[str, bool, str]]:
-    """One line an image: its name, whether it was published, and the rest of the line."""
-    return [(result.name, result.published, _line(result, start)) for result in results]
+    """One line an image: its name, whether all is well with it, and the rest of the line."""
+    return [(result.name, result.published or bool(result.verified), _line(result, start)) for result in results]
+
+
+def kept(result: ImageResult) -> Iterator[str]:
+    """Where its disk is, and what to do with it."""
+    if result.kept is None:
+        return
+    yield f"{result.name}: its disk was kept: {result.kept.id}"
+    yield f"    look into it:  {result.kept.enter}"
+    if result.kept.remove is not None:
+        yield f"    remove it:     {result.kept.remove}"
 
 
 def _line(result: ImageResult, start: Path) -> str:
     times = ", ".join(f"{name} {seconds(spent)}" for name, spent in result.stages.items() if spent >= 0.05)
     places = ", ".join(_place(artifact, start) for artifact in result.artifacts)
     text = f"published  {places}" if result.published else str(result.verdict)
+    if result.verified is not None:
+        passed = count(sum(test.outcome == "passed" for test in result.tests), "check")
+        reasons = "; ".join(result.verdict.reasons)
+        text = f"verified  {result.source} ({passed} passed)" if result.verified else f"not verified: {reasons}"
     return f"{text}  [{times}]" if times else text
 
 

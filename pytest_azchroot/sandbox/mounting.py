@@ -134,7 +134,7 @@ class Mounting(Commands):
         """
         rows = None if mounts is None else [list(row) for row in mounts]
         self.ask("lend", rows=rows, host_resolv_conf=resolv_conf == "host")
-        if not self.is_covered:
+        if self.is_sealed or not self.is_covered:  # else it goes with the overlay
             self._lent.append(mounts)
 
     def lend_stubs(self, *, deny_services: bool, defer_initramfs: bool) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from pytest_azchroot import cli, errors
-from pytest_azchroot.build import AttachedDisk
+from pytest_azchroot.attached import AttachedDisk
 from pytest_azchroot.fixtures import FIXTURES
 from pytest_azchroot.image import Image
 from pytest_azchroot.sandbox import Chroot, Completed

@@ -72,6 +72,7 @@ def test_it_tells_everything() -> None:
         "image": "x",
         "cloud": "local",
         "published": True,
+        "verified": None,
         "verdict": {"answer": "publish", "reasons": [], "notes": ["test_b skipped: not today"]},
         "started": "2026-01-02T03:04:05.678Z",
         "ended": "2026-01-02T03:04:06.000Z",
@@ -84,6 +85,7 @@ def test_it_tells_everything() -> None:
             {"kind": "vhd", "id": "/images/x/x.vhd", "size": 1 << 30, "digest": DIGEST},
             {"kind": "managed-image", "id": "/subscriptions/…", "size": 5, "digest": None},
         ],
+        "kept": None,
         "packages": {
             "managers": ["dpkg"],
             "notes": ["odd"],
@@ -124,10 +126,12 @@ def test_what_is_not_known_is_null_and_not_missing() -> None:
     found = made(NOTHING)
     assert found.keys() == made(EVERYTHING).keys()
     assert [name for name, value in found.items() if value is None] == [
+        "verified",
         "started",
         "ended",
         "source",
         "disk",
+        "kept",
         "packages",
     ]
 
