@@ -28,20 +28,20 @@ class AttachedDisk:
     run: Callable[..., Completed]
     """Runs a tool of the build machine that sees the disk's nodes: ``disk.run("mkfs.ext4", disk.partition(1))``."""
 
-    @classmethod
-    def of(cls, disk: Disk, sandbox: Sandbox, *, environment: Mapping[str, str]) -> AttachedDisk:
-        """The disk that a sandbox holds.
 
-        :param environment: variables for the commands that it runs.
-        """
-        return cls(
-            id=disk.id,
-            size=disk.size,
-            source=disk.source,
-            device=sandbox.device,
-            partition=sandbox.partition,
-            run=_argv_or_string(partial(sandbox.outside, env=environment)),
-        )
+def attached(disk: Disk, sandbox: Sandbox, *, environment: Mapping[str, str]) -> AttachedDisk:
+    """The disk that a sandbox holds.
+
+    :param environment: variables for the commands that it runs.
+    """
+    return AttachedDisk(
+        id=disk.id,
+        size=disk.size,
+        source=disk.source,
+        device=sandbox.device,
+        partition=sandbox.partition,
+        run=_argv_or_string(partial(sandbox.outside, env=environment)),
+    )
 
 
 def _argv_or_string(run: Callable[..., Completed]) -> Callable[..., Completed]:

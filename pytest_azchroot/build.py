@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from pytest_azchroot.attached import AttachedDisk
+from pytest_azchroot.attached import AttachedDisk, attached
 from pytest_azchroot.clouds import Artifact, Cloud, Disk, Kept, Order
 from pytest_azchroot.disk.digest import digest
 from pytest_azchroot.disk.image import opened
@@ -127,7 +127,7 @@ class Build:
                 )
             )
         self.image.device = sandbox.device
-        return AttachedDisk.of(disk, sandbox, environment=self.environment)
+        return attached(disk, sandbox, environment=self.environment)
 
     def mount(self) -> Chroot:
         """Run the commands around mounting, mount the image and lend it what commands in it need."""

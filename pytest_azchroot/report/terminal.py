@@ -61,13 +61,18 @@ def _line(result: ImageResult, start: Path) -> str:
     if result.verified is not None:
         passed = count(sum(test.outcome == "passed" for test in result.tests), "check")
         reasons = "; ".join(result.verdict.reasons)
-        text = f"verified  {result.source} ({passed} passed)" if result.verified else f"not verified: {reasons}"
+        text = f"verified  {_shown(result.source or '', start)} ({passed} passed)" if result.verified else f"not verified: {reasons}"
     return f"{text}  [{times}]" if times else text
 
 
 def _place(artifact: Artifact, start: Path) -> str:
-    """A path as the user would type it from where pytest was started, with its size; else the id as it is."""
+    """An artifact, with its size if it is a file."""
     if not os.path.isabs(artifact.id) or not os.path.exists(artifact.id):
         return artifact.id
     used = os.stat(artifact.id).st_blocks * 512
-    return f"{os.path.relpath(artifact.id, start)} ({human(artifact.size)}, {human(used)} on disk)"
+    return f"{_shown(artifact.id, start)} ({human(artifact.size)}, {human(used)} on disk)"
+
+
+def _shown(id: str, start: Path) -> str:
+    """A path as the user would type it from where pytest was started; another id as it is."""
+    return os.path.relpath(id, start) if os.path.isabs(id) and os.path.exists(id) else id

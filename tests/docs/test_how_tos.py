@@ -72,6 +72,14 @@ def test_secrets_and_variables(web: Path) -> None:
     follow("secrets-and-variables.md", web)
 
 
+def test_verify(web: Path) -> None:
+    (web / "test_10_motd.py").write_text(MOTD_STEP)
+    (web / "test_90_checks.py").write_text(MOTD_CHECKS.partition("\ndef test_motd")[0])
+    code, _ = shell.run("pytest images/web", web.parents[1])
+    assert code == 0
+    follow("verify.md", web)
+
+
 def test_ci(web: Path) -> None:
     (web / "test_10_motd.py").write_text(MOTD_STEP)
     (web / "test_90_checks.py").write_text(MOTD_CHECKS)
