@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from typing import TypeVar
+
 
 class AzchrootError(Exception):
     """Something a user can act on.
@@ -17,11 +20,14 @@ class AzchrootError(Exception):
         self.what = what
         self.why = why
         self.hint = hint
+        self.later: list[str] = []
+        """What else went wrong on the way out; see :func:`attach`."""
         super().__init__(what, why, hint)
 
     def __str__(self) -> str:
         text = self.what if self.why is None else f"{self.what}: {self.why}"
-        return text if self.hint is None else f"{text}\nhint: {self.hint}"
+        hint = [] if self.hint is None else [f"hint: {self.hint}"]
+        return "\n".join([text, *hint, *(f"then: {each}" for each in self.later)])
 
 
 class UnavailableError(AzchrootError):
@@ -56,3 +62,44 @@ class PublishError(AzchrootError):
 
 class AzchrootWarning(UserWarning):
     """Something that does not fail a build but that its author should know."""
+
+
+def attach(first: BaseException, later: BaseException) -> None:
+    """Let an error of the way out go with the error that came before, which is the one to show.
+
+    The text of the first one then ends in a line ``then: …``: for a stranger's exception as a note (PEP 678). Of a
+    group each error is attached. What is said already is not said twice.
+    """
+    if group := getattr(later, "exceptions", None):
+        for each in group:
+            attach(first, each)
+        return
+    text, said = told(later), f"{told(first)}\n"
+    if first is later or said == f"{text}\n" or said.startswith(f"{text}\nthen: ") or f"\nthen: {text}\n" in said:
+        return
+    if isinstance(first, AzchrootError):
+        first.later.append(text)
+    else:  # Python 3.10 has no add_note; who shows notes there looks for the attribute too
+        first.__notes__ = [*getattr(first, "__notes__", ()), f"then: {text}"]  # type: ignore[attr-defined]
+
+
+def told(error: BaseException) -> str:
+    """An error for people: its own words if it says what to do, else also its kind and where it was raised."""
+    if isinstance(error, AzchrootError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (in {frames[-1].name}, {frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    text = f"{type(error).__name__}: {error}".removesuffix(": ") + place
+    return "\n".join([text, *getattr(error, "__notes__", ())])
+
+
+Kind = TypeVar("Kind", bound=AzchrootError)
+
+
+def recast(error: AzchrootError, kind: type[Kind]) -> Kind:
+    """The same error as one of another kind, with what is attached to it; itself if it is one already."""
+    if isinstance(error, kind):
+        return error
+    made = kind(error.what, why=error.why, hint=error.hint)
+    made.later = error.later
+    return made

@@ -47,7 +47,9 @@ class Checks:
         except BusyError as error:
             holders = [error.why] if error.why else []
             holders += busy.users(error.devices)
-            raise DirtyImageError(error.what, why=_listed(holders)) from error
+            dirty = DirtyImageError(error.what, why=_listed(holders))
+            dirty.later = error.later
+            raise dirty from None  # it says all of the first one, and who
 
     def wait_until_unused(self) -> None:
         """A mount namespace whose last process has ended lets go of its mounts a moment later.

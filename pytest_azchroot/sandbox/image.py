@@ -3,7 +3,6 @@ holder."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -12,9 +11,10 @@ from dataclasses import asdict
 from typing import Any
 
 from pytest_azchroot.errors import DirtyImageError, SandboxError
+from pytest_azchroot.leaving import attached_to
 
 from . import copies, inroot, layers, layout, loans, mountpoints, mounts, overlay, process, resolving, stubs, syscalls
-from .faults import BusyError
+from .faults import BusyError, devices_of
 from .layers import Layer
 from .mounts import Lent, Mount
 from .written import Writes
@@ -166,9 +166,11 @@ class Image:
                 data = ",".join(option for option in lent.options if option not in _FLAGS)
                 syscalls.mount(source, target, lent.kind, flags=flags, data=data or None)
         except OSError as error:
-            self._remove_made(made)
             row = f"[{lent.kind}, {lent.source}, {lent.target}]"
-            raise SandboxError(f"{row} cannot be mounted", why=os.strerror(error.errno or 0)) from error
+            refused = SandboxError(f"{row} cannot be mounted", why=os.strerror(error.errno or 0))
+            with attached_to(refused):
+                self._remove_made(made)
+            raise refused from error
         self._remember(target, lambda: self._remove_made(made))
 
     def _lend_resolv_conf(self, *, private_run: bool) -> None:
@@ -295,8 +297,9 @@ class Image:
             if host_resolv_conf:
                 self._lend_resolv_conf(private_run=None in lent)
             self._writes = Writes(covered)
-        except BaseException:
-            self.uncover()
+        except BaseException as error:
+            with attached_to(error):
+                self.uncover()
             raise
         return layout.MERGED
 
@@ -369,7 +372,7 @@ class Image:
         self._sealed.clear()
 
     def _unmount(self, mount: Mount) -> None:
-        devices = _devices(mount)
+        devices = devices_of(mount)
         try:
             syscalls.umount(mount.point)
         except OSError as error:
@@ -385,12 +388,3 @@ class Image:
 def _on_the_host(source: str) -> str:
     # the private /dev stands over the one that a literal row means
     return layout.HOST_DEV + source[len("/dev") :] if mounts.within(source, "/dev") else source
-
-
-def _devices(mount: Mount) -> list[int]:
-    """``st_dev`` of its files: for btrfs that of a subvolume differs from that of the superblock."""
-    major, minor = mount.device.split(":")
-    found = {os.makedev(int(major), int(minor))}
-    with contextlib.suppress(OSError):  # a mount that cannot be looked at is named by its superblock alone
-        found.add(os.stat(mount.point).st_dev)
-    return sorted(found)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pytest_azchroot.disk import loop
 from pytest_azchroot.errors import SandboxError
+from pytest_azchroot.leaving import afterwards
 
 from .checks import Checks
 from .confinement import Confinement
@@ -61,17 +61,8 @@ class Sandbox(Mounting):
         """
         connection = Connection(path=os.path.abspath(path), hostname=hostname, read_only=read_only)
         sandbox = cls(connection, output=output, variables=environment or {}, confinement=confinement)
-        try:
+        with afterwards(sandbox.abort):
             yield sandbox
-        except BaseException as error:
-            try:
-                sandbox.abort()
-            except SandboxError as second:  # the first error is the one to show; this one goes with it
-                if sys.version_info >= (3, 11):
-                    error.add_note(str(second))
-            raise
-        else:
-            sandbox.abort()
 
     @property
     def holder(self) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
+from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError, recast, told
 
 from .connection import Connection
 from .result import Process, Sealed, Unmounted, Write, how_it_ended
@@ -21,7 +21,7 @@ Rows = Sequence[tuple[str, str, str]]
 ResolvConf = Literal["host", "image"]
 
 _WRITES_PATIENCE = 120.0
-"""Seconds; a million files take five."""
+"""Seconds; a million files take some ten."""
 
 
 class Sealing(Transfers):
@@ -125,10 +125,12 @@ class Sealing(Transfers):
             with laps("overlay"):
                 self._cover(resolv_conf)
         except BaseException as error:
-            self._failure = _as_dirty(error)
-            if isinstance(error, AzchrootError):
-                raise self._failure from error
-            raise
+            if not isinstance(error, AzchrootError):
+                self._failure = DirtyImageError("the image was not sealed", why=f"interrupted by {told(error)}")
+                raise
+            # the same error, of the kind that this method promises: to show both would say everything twice
+            self._failure = recast(error, DirtyImageError).with_traceback(error.__traceback__)
+            raise self._failure from error.__cause__
         self._sealed = Sealed(unmounted, self.device, laps.seconds)
         return self._sealed
 
@@ -206,11 +208,3 @@ class Laps:
         started = time.monotonic()
         yield
         self.seconds[name] = time.monotonic() - started
-
-
-def _as_dirty(error: BaseException) -> DirtyImageError:
-    if isinstance(error, DirtyImageError):
-        return error
-    if isinstance(error, AzchrootError):
-        return DirtyImageError(error.what, why=error.why, hint=error.hint)
-    return DirtyImageError("the image was not sealed", why=f"interrupted by {type(error).__name__}")
