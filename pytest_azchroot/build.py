@@ -1,7 +1,7 @@
 """The way of one image: disk created, attached, mounted, changed by its steps, closed, published.
 
 One :class:`Build` owns every lifetime of an image. Its stages only go forward; what they acquire is released in
-reverse by one ExitStack, whatever happens. There are two ways out. The strict one (:meth:`Build.unmount`,
+reverse by one stack, whatever happens. There are two ways out. The strict one (:meth:`Build.unmount`,
 :meth:`Build.detach`) raises where anything is left or unclean, and only after it the image counts as closed. The
 lenient one (:meth:`Build.close`) just releases, for builds that have failed or were interrupted.
 """
@@ -9,7 +9,7 @@ lenient one (:meth:`Build.close`) just releases, for builds that have failed or 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -23,11 +23,13 @@ from pytest_azchroot.disk.space import exhausted
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
 from pytest_azchroot.gate import Ledger, failures
 from pytest_azchroot.image import Image
+from pytest_azchroot.leaving import Leaving
 from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
 from pytest_azchroot.report.provenance import Provenance, provenance
 from pytest_azchroot.report.timeline import Timeline
 from pytest_azchroot.sandbox import Chroot, Confinement, Sandbox, Sealed, discover
+from pytest_azchroot.sandbox.architecture import Runs, require_runnable
 
 MOUNT_PATH = "/run/azchroot/root"
 """Where an image is mounted unless it says otherwise. Each build has a mount namespace of its own: no collision."""
@@ -86,12 +88,14 @@ class Build:
         self._output = output
         self._backing: Path | None = None
         self._half_mounted = False
-        self._stack = ExitStack()
-        self._attached = ExitStack()
+        self._stack = Leaving()
+        self._attached = Leaving()
         self._closed = False
         self.keeping = False
         """Its disk is to outlive it."""
         self.kept: Kept | None = None
+        self.runs: Runs | None = None
+        """How programs of the image run here; None where there are none yet."""
 
     # -- the way in
 
@@ -112,7 +116,7 @@ class Build:
         """Attach the disk and start the sandbox that holds it."""
         disk = self.create()
         self.ledger.closed = False
-        self._attached = self._stack.enter_context(ExitStack())
+        self._attached = self._stack.enter_context(Leaving())
         with self.timeline.stage("attach"):
             attachment = self._attached.enter_context(self.cloud.attach(self.order, disk))
             self._backing = attachment.path
@@ -142,6 +146,7 @@ class Build:
             self._lend_sealed(sandbox)
         else:
             self._lend(sandbox)
+        self.runs = require_runnable(sandbox)
         self.chroot = Chroot(
             sandbox,
             directory=self.image.path,

@@ -15,6 +15,7 @@ import pytest
 from pytest_azchroot.attached import AttachedDisk
 from pytest_azchroot.build import Build
 from pytest_azchroot.image import Image
+from pytest_azchroot.leaving import afterwards
 from pytest_azchroot.sandbox import Chroot
 from pytest_azchroot.sandbox.testinfra import make_host
 
@@ -35,24 +36,20 @@ def image(request: pytest.FixtureRequest) -> Image:
 def disk(request: pytest.FixtureRequest, image: Image) -> Iterator[AttachedDisk]:
     """The image's disk, created and attached to this machine, not mounted. ``disk.run`` runs tools on it."""
     build = _build(request)
-    try:
+    with afterwards(build.detach):
         yield build.attach()
-    finally:
-        build.detach()
 
 
 def _mounted_image(request: pytest.FixtureRequest, disk: AttachedDisk) -> Iterator[Build]:
     build = _build(request)
     suite = request.node.suite
-    try:
+    with afterwards(suite.unmount):
         chroot = build.mount()
         if not suite.policy.verify:
             with suite.mounting():
                 request.node.ihook.pytest_azchroot_mounted(image=build.image, chroot=chroot)
         suite.prepare()
         yield build
-    finally:
-        suite.unmount()
 
 
 def chroot(_mounted_image: Build) -> Chroot:

@@ -24,6 +24,7 @@ from pytest_azchroot.collector import ImageDirectory, PublishItem, is_step
 from pytest_azchroot.errors import AzchrootError, AzchrootWarning, PublishError
 from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Test, Verdict, decide, failures, short, some
 from pytest_azchroot.image import Image
+from pytest_azchroot.leaving import afterwards
 from pytest_azchroot.masking import MASK
 from pytest_azchroot.report import records
 from pytest_azchroot.report.provenance import provenance
@@ -221,10 +222,8 @@ class Suite:
 
     def unmount(self) -> None:
         """The last test has used the image."""
-        try:
+        with afterwards(self.build.unmount):
             self._seal.look()
-        finally:
-            self.build.unmount()
 
     # -- after the tests
 
@@ -245,12 +244,10 @@ class Suite:
 
     def _build_without_tests(self) -> None:
         """An image that wants no tests is made of its image.yaml alone."""
-        try:
+        with afterwards(self.build.detach):
             self.build.attach()
             self.build.mount()
             self.build.unmount()
-        finally:
-            self.build.detach()
 
     def publish(self) -> tuple[Artifact, ...]:
         """Publish, and tell who wants to know."""
@@ -315,6 +312,8 @@ class Suite:
             published=published,
             verified=verified,
             kept=build.kept,
+            architecture=build.runs.architecture.debian if build.runs else None,
+            emulator=build.runs.emulator if build.runs else None,
             artifacts=self.image.artifacts,
             tests=tests,
             stages=dict(self.build.timeline.stages),

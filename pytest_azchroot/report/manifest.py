@@ -173,6 +173,10 @@ class Manifest(_Record):
     artifacts: list[Artifact]
     kept: str | None
     """The path or resource id of the disk that was kept for people to look at; null where none was."""
+    architecture: str | None
+    """What its programs are for, as Debian calls it: `amd64`, `arm64`; null where it has none."""
+    emulator: str | None
+    """What ran them, if the build machine could not itself: the path of a user-mode emulator."""
     packages: Packages | None
     """Null where nobody looked: the image was not closed, or could not be published any more."""
     tests: list[Test]
@@ -221,6 +225,8 @@ def manifest(result: ImageResult, *, versions: Mapping[str, str], mask: Callable
             {"kind": each.kind, "id": each.id, "size": each.size, "digest": each.digest} for each in result.artifacts
         ],
         "kept": result.kept.id if result.kept else None,
+        "architecture": result.architecture,
+        "emulator": result.emulator,
         "packages": None if result.packages is None else _packages(result.packages_before, result.packages),
         "tests": [
             {

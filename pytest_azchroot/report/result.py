@@ -68,6 +68,10 @@ class ImageResult:
     """Whether an image that was there already passed all checks (``--azchroot-verify``); None where one was built."""
     kept: Kept | None = None
     """The disk that was kept for people to look at."""
+    architecture: str | None = None
+    """Debian's name of what its programs are for: ``amd64``, ``arm64``; None where it has none."""
+    emulator: str | None = None
+    """What ran them, if this machine could not itself: the path of a user-mode emulator."""
     manifests: tuple[Path, ...] = ()
     """Where its manifest was written."""
 

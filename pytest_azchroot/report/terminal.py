@@ -59,10 +59,15 @@ def _line(result: ImageResult, start: Path) -> str:
     places = ", ".join(_place(artifact, start) for artifact in result.artifacts)
     text = f"published  {places}" if result.published else str(result.verdict)
     if result.verified is not None:
-        passed = count(sum(test.outcome == "passed" for test in result.tests), "check")
-        reasons = "; ".join(result.verdict.reasons)
-        text = f"verified  {_shown(result.source or '', start)} ({passed} passed)" if result.verified else f"not verified: {reasons}"
+        text = _verified(result, start)
     return f"{text}  [{times}]" if times else text
+
+
+def _verified(result: ImageResult, start: Path) -> str:
+    if not result.verified:
+        return f"not verified: {'; '.join(result.verdict.reasons)}"
+    passed = count(sum(test.outcome == "passed" for test in result.tests), "check")
+    return f"verified  {_shown(result.source or '', start)} ({passed} passed)"
 
 
 def _place(artifact: Artifact, start: Path) -> str:

@@ -56,6 +56,7 @@ EVERYTHING = ImageResult(
     packages=Packages((Package("a", "2", "all", "dpkg"), Package("c", "1", "all", "dpkg")), ("dpkg",), ("odd",)),
     provenance=Provenance("ab" * 32, "cd" * 20, dirty=True),
     variables={"site": "example.org"},
+    architecture="amd64",
     problems=("the disk could not be deleted",),
 )
 
@@ -86,6 +87,8 @@ def test_it_tells_everything() -> None:
             {"kind": "managed-image", "id": "/subscriptions/…", "size": 5, "digest": None},
         ],
         "kept": None,
+        "architecture": "amd64",
+        "emulator": None,
         "packages": {
             "managers": ["dpkg"],
             "notes": ["odd"],
@@ -132,6 +135,8 @@ def test_what_is_not_known_is_null_and_not_missing() -> None:
         "source",
         "disk",
         "kept",
+        "architecture",
+        "emulator",
         "packages",
     ]
 
