@@ -30,16 +30,21 @@ def attached_to(first: BaseException) -> Iterator[None]:
         raise
 
 
-@contextmanager
-def afterwards(release: Callable[[], object]) -> Iterator[None]:
-    """Release something on the way out, whatever happens inside: ``finally``, but the first error is the one raised."""
-    try:
-        yield
-    except BaseException as first:
+class afterwards(AbstractContextManager[None]):  # noqa: N801 - it is used as a function
+    """Release something on the way out, whatever happens inside: ``finally``, but the first error is the one raised.
+
+    A class and no generator, so that no frame of :mod:`contextlib` is in the traceback.
+    """
+
+    def __init__(self, release: Callable[[], object]) -> None:
+        self._release = release
+
+    def __exit__(self, kind: type[BaseException] | None, first: BaseException | None, _: TracebackType | None) -> None:
+        if first is None:
+            self._release()
+            return
         with attached_to(first):
-            release()
-        raise
-    release()
+            self._release()
 
 
 class Leaving(ExitStack):
