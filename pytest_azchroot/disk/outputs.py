@@ -17,6 +17,8 @@ PLAIN = frozenset({"raw", "vhd"})
 """Kinds that the working disk itself can become, in place."""
 KINDS = frozenset({"raw", "vhd", "vhdx", "qcow2"})
 OVERWRITE = "--azchroot-overwrite"
+MANIFEST = ".manifest.json"
+"""What a file's name ends with that stands beside an output and speaks of it: :mod:`pytest_azchroot.report.records`."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,12 @@ def _give_names(made: Sequence[tuple[Output, Partial]], *, overwrite: bool) -> N
     try:
         for wanted, target in made:
             # Noted before it happens: an interrupt may come between the two, and withdraw looks for itself.
-            begun.append((wanted, target, overwrite and os.path.lexists(wanted.path)))
+            replaces = overwrite and os.path.lexists(wanted.path)
+            begun.append((wanted, target, replaces))
+            if replaces:
+                # Before, because nobody may live to do it after: a file without its manifest is better than one with
+                # the manifest of another.
+                Path(f"{wanted.path}{MANIFEST}").unlink(missing_ok=True)
             target.publish(wanted.path.name, overwrite=overwrite)
     except BaseException as error:
         stay = [str(wanted.path) for wanted, target, replaced in begun if replaced and target.has(wanted.path.name)]
