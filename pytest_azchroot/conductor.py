@@ -199,6 +199,8 @@ class Conductor:
         finally:
             if self.building:
                 self._finish(session)
+                if self.terminated:  # pytest prints no summary for an exit code that is not one of its own
+                    self._summarize()
 
     def _finish(self, session: pytest.Session) -> None:
         for suite in self.suites:
@@ -217,7 +219,13 @@ class Conductor:
         if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+    def pytest_terminal_summary(self) -> None:
+        self._summarize()
+
+    def _summarize(self) -> None:
+        terminalreporter = self.config.pluginmanager.get_plugin("terminalreporter")
+        if terminalreporter is None:
+            return
         results = [suite.finished for suite in self.suites if suite.finished]
         if not results:
             return

@@ -63,6 +63,7 @@ def test_a_signal_tears_down(workshop: Workshop, hang: str, number: signal.Signa
         output, _ = process.communicate(timeout=60)
     assert process.returncode == code, output
     assert "INTERNALERROR" not in output
+    assert "x  not published: " in output
     assert workshop.traces() == set()
     assert leftovers(workshop) == []
 
