@@ -20,6 +20,7 @@ class Command:
     """What to execute."""
 
     argv: Sequence[str]
+    """In the image, empty stands for its user's shell."""
     environment: Mapping[str, str]
     directory: str | None = None
     user: str | None = None
@@ -37,12 +38,13 @@ def run_outside(command: Command) -> None:
 
 def run_inside(command: Command, *, root: str, last_capability: int) -> None:
     """Become a command in the image."""
+    called = command.argv[0] if command.argv else "the shell"
     namespaces.enter(root, nodes="MKNOD" in command.unconfined)
     try:
         with capabilities.only_for_files():
             user = accounts().user(command.user or "root")
     except UnknownNameError as error:
-        raise SandboxError(f"`{command.argv[0]}` cannot run as {command.user}", why=str(error)) from None
+        raise SandboxError(f"`{called}` cannot run as {command.user}", why=str(error)) from None
     # needs CAP_SYS_ADMIN, and so comes before the rest
     seccomp.install(seccomp.inside(may_unshare="SYS_ADMIN" in command.unconfined, fast_sync=command.fast_sync))
     capabilities.drop(last_capability, given_back=command.unconfined)
@@ -50,7 +52,16 @@ def run_inside(command: Command, *, root: str, last_capability: int) -> None:
     os.setgid(user.gid)
     os.setuid(user.uid)
     capabilities.renounce(given_back=command.unconfined)
-    _execute(command.argv, _identity(user) | dict(command.environment), command.directory or "/")
+    argv = command.argv or [_shell(user)]
+    identity = _identity(user) | ({} if command.argv else {"SHELL": argv[0]})
+    _execute(argv, identity | dict(command.environment), command.directory or "/")
+
+
+def _shell(user: User) -> str:
+    """What the image has of a user's own shell and the usual ones. What only refuses to log in does not count."""
+    wanted = (user.shell, "/bin/bash", "/bin/sh")
+    shells = [each for each in wanted if os.path.basename(each) not in {"nologin", "false"}]
+    return next((each for each in shells if os.access(each, os.X_OK)), shells[-1])
 
 
 def _identity(user: User) -> dict[str, str]:

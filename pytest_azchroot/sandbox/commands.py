@@ -11,9 +11,11 @@ from typing import Any
 
 from pytest_azchroot.errors import SandboxError
 
-from . import environment, stubs
+from . import environment
+from .asking import Hear
 from .confinement import Confinement
-from .connection import Connection, Hear
+from .connection import Connection
+from .pump import Moves
 from .result import CommandError, Completed, as_shown
 from .sealing import Sealing
 
@@ -98,12 +100,28 @@ class Commands(Sealing):
             hear=output or self._output,
         )
 
+    def attend(
+        self, command: Sequence[str], *, env: Mapping[str, str], streams: Moves, size: tuple[int, int] | None
+    ) -> int:
+        """Run a command in the image for a person who watches it, and end what it leaves.
+
+        :param command: empty for root's shell.
+        :param env: in addition to what :meth:`inside` gives.
+        :param streams: what hands on its input and output.
+        :param size: rows and columns of the terminal that it gets; None for pipes.
+        :return: its exit code; negative is a signal.
+        :raises SandboxError: it could not be started.
+        """
+        self._refuse()
+        variables = environment.inside(self._variables, self._environment, env)
+        asked = attendance(command, variables, confinement=self._confinement, size=size)
+        ended = self._connection.attend("attended", asked, streams)
+        assert ended is not None  # it had no time limit
+        return int(ended["value"])
+
     @property
     def _variables(self) -> Mapping[str, str]:
-        """What a command in the image gets in addition, as long as it may change the image and when it may not."""
-        if self.is_covered:
-            return environment.COVERED
-        return {"PATH": f"{stubs.DIRECTORY}:{environment.PATH_INSIDE}"} if self._stubs else {}
+        return additions(covered=self.is_covered, stubs=self._stubs)
 
     def _run(
         self,
@@ -133,6 +151,24 @@ class Commands(Sealing):
         if ok_codes is not None and code not in ok_codes:
             raise CommandError(completed)
         return completed
+
+
+def additions(*, covered: bool, stubs: bool) -> Mapping[str, str]:
+    """What a command in the image gets in addition, as long as it may change the image and when it may not."""
+    if covered:
+        return environment.COVERED
+    return environment.WITH_STUBS if stubs else {}
+
+
+def attendance(
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    *,
+    confinement: Confinement,
+    size: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """What the holder is asked for, for a command that a person watches."""
+    return {"argv": [*command], "environment": dict(variables), "size": size, **asdict(confinement)}
 
 
 def _text(path: str | Path | None) -> str | None:

@@ -1,27 +1,20 @@
-"""The caller's end: starting the keeper, asking the holder, and hearing a command while it runs."""
+"""The caller's end of a sandbox: starting the keeper, and ending everything."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pytest_azchroot.errors import DiskError, SandboxError
 
-from . import environment, faults, wire
-from .pump import Pump
+from . import environment, wire
+from .asking import Requests
 from .wire import Message
-
-Hear = Callable[[str, bytes], None]
-"""Receives ``"stdout"`` or ``"stderr"`` and what has just arrived."""
 
 _PACKAGES = str(Path(__file__).resolve().parents[2])
 # -S leaves site-packages out and -I the environment: nothing of the user's is imported by a process that is root
@@ -30,19 +23,19 @@ _PATIENCE = 10.0
 _END_OF_ERRORS = 4000
 
 
-class Connection:
-    """A running sandbox, as the caller has it. One request at a time; threads wait for each other."""
+class Connection(Requests):
+    """A running sandbox, as the caller has it."""
 
-    def __init__(self, *, path: str, hostname: str, read_only: bool = False) -> None:
-        self._lock = threading.RLock()
+    def __init__(self, *, path: str, hostname: str, read_only: bool = False, visitors: Message | None = None) -> None:
+        """:param visitors: what :class:`~.visitors.Visitors` tells them; None lets nobody in."""
+        channel, theirs = wire.pair()
+        super().__init__(channel)
         self._holder: int | None = None
-        self._last = 0
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in let_go
-        self._channel, theirs = wire.pair()
         caller = os.pidfd_open(os.getpid())
         arguments = [_PACKAGES, str(theirs.fileno()), str(caller)]
         try:
-            self._send_disk(path, hostname=hostname, read_only=read_only)
+            self._send_disk(path, {"hostname": hostname, "read_only": read_only, "visitors": visitors})
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, *arguments],
                 pass_fds=(theirs.fileno(), caller),
@@ -64,114 +57,20 @@ class Connection:
             self.let_go()
             raise
 
-    def _send_disk(self, path: str, *, hostname: str, read_only: bool) -> None:
+    def _send_disk(self, path: str, options: Message) -> None:
         """The first message. It is not an argument: commands in the image can read the command line of their PID 1.
 
         The disk is opened here, because a file without a name is called ``/proc/PID/fd/N``, which means nothing in
         the sandbox's own ``/proc``.
         """
         try:
-            disk = os.open(path, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+            disk = os.open(path, (os.O_RDONLY if options["read_only"] else os.O_RDWR) | os.O_CLOEXEC)
         except OSError as error:
             raise DiskError(f"the disk {path} cannot be opened", why=error.strerror) from error
         try:
-            self._channel.send({"hostname": hostname, "read_only": read_only}, [disk])
+            self._channel.send(options, [disk])
         finally:
             os.close(disk)
-
-    # ---- requests
-
-    def ask(self, operation: str, **arguments: Any) -> Any:
-        """A request and its answer.
-
-        :raises AzchrootError: what went wrong in the holder.
-        """
-        with self._lock:
-            return self._answer(self._send(operation, arguments))
-
-    def run(
-        self,
-        operation: str,
-        arguments: Mapping[str, Any],
-        *,
-        stdin: int | None = None,
-        stdout: int | None = None,
-        content: bytes | None = None,
-        timeout: float | None = None,
-        hear: Hear | None = None,
-    ) -> tuple[int | None, list[tuple[str, bytes]]]:
-        """Start a child and hear it until it has ended, which its exit says and not the end of its output: a daemon
-        keeps the pipes open.
-
-        :param stdin: a descriptor to read from, instead of ``content``.
-        :param stdout: a descriptor to write to, instead of being heard.
-        :param timeout: seconds, after which all its processes are ended.
-        :return: its exit code, None after a timeout, and what it wrote.
-        :raises AzchrootError: it could not be started.
-        """
-        with self._lock, Pump(content=content, stdin=stdin, stdout=stdout, hear=hear) as pump:
-            request = self._send(operation, arguments, pump.descriptors)
-            pump.close_far_ends()
-            deadline = None if timeout is None else time.monotonic() + timeout
-            try:
-                answer = self._hear(request, pump, deadline)
-            except BaseException:
-                # also for Ctrl-C, and for an error of the listener: the sandbox stays usable
-                with contextlib.suppress(SandboxError):  # a dead sandbox has no processes; the first error counts
-                    self._end(request)
-                raise
-            if answer is None:
-                self._end(request)
-                pump.drain()
-                return None, pump.chunks
-            pump.drain()
-            return self._value(answer)["code"], pump.chunks
-
-    def _hear(self, request: int, pump: Pump, deadline: float | None) -> Message | None:
-        poll = select.poll()
-        poll.register(self._channel.fileno(), select.POLLIN)
-        pump.register(poll)
-        while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            ready = poll.poll(None if left is None else left * 1000)
-            for descriptor, _ in ready:
-                if descriptor != self._channel.fileno():
-                    pump.move(descriptor, poll)
-                elif (message := self._receive())["id"] == request:
-                    return message
-            if not ready and left == 0:
-                return None
-
-    def _end(self, request: int) -> None:
-        """End all processes of a request."""
-        self._answer(self._send("kill", {"target": request}))
-
-    def _send(self, operation: str, arguments: Mapping[str, Any], descriptors: Sequence[int] = ()) -> int:
-        self._last += 1
-        message = {"id": self._last, "op": operation, "arguments": dict(arguments)}
-        try:
-            self._channel.send(message, descriptors)
-        except wire.ClosedError:
-            raise self._dead() from None
-        return self._last
-
-    def _answer(self, request: int) -> Any:
-        # numbered, because an interrupted request leaves its answer in the socket
-        while (message := self._receive())["id"] != request:
-            pass
-        return self._value(message)
-
-    @staticmethod
-    def _value(message: Message) -> Any:
-        if "error" in message:
-            raise faults.decode(message["error"])
-        return message["ok"]
-
-    def _receive(self) -> Message:
-        try:
-            return self._channel.receive()[0]
-        except wire.ClosedError:
-            raise self._dead() from None
 
     def _dead(self) -> SandboxError:
         code = self._keeper.wait()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from . import stubs
+
 PATH_INSIDE = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 COMMON = {
@@ -28,6 +30,9 @@ COVERED = {
     "PYTHONDONTWRITEBYTECODE": "1",
 }
 """What commands get in addition in an image that is only looked at."""
+
+WITH_STUBS = {"PATH": f"{stubs.DIRECTORY}:{PATH_INSIDE}"}
+"""What they get in addition where stubs (:mod:`.stubs`) are lent."""
 
 KEPT_OUTSIDE = (
     # where the tools of the build machine are, and how they reach the network

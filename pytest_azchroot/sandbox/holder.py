@@ -12,16 +12,30 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import capabilities, faults, files, inroot, landlock, layout, looking, namespaces, process, syscalls, wire
+from . import (
+    attended,
+    capabilities,
+    faults,
+    files,
+    inroot,
+    landlock,
+    layout,
+    looking,
+    namespaces,
+    process,
+    syscalls,
+    wire,
+)
 from .command import Command, run_inside, run_outside
 from .devices import DiskNodes, make_private_dev
 from .image import Image
 from .process import Child
+from .visitors import Visitors
 from .wire import Message
 
 _CLOSED = 0
@@ -29,11 +43,16 @@ _KEEPER_GONE = 3
 _NOT_STARTED = 4
 
 
+Answer = Callable[[Message], None]
+
+
 @dataclass(frozen=True)
 class Running:
-    """A child whose end the caller waits for."""
+    """A child whose end somebody waits for."""
 
-    request: int
+    request: int | None
+    """The caller's; None for a visitor's."""
+    answer: Answer
     child: Child
     settles: bool
     """Whether it may have changed the partition table."""
@@ -42,8 +61,11 @@ class Running:
 class Holder:
     """What the sandbox holds, and the answers to requests about it."""
 
-    def __init__(self, channel: wire.Channel, *, path: str, hostname: str, read_only: bool) -> None:
+    def __init__(
+        self, channel: wire.Channel, *, path: str, hostname: str, read_only: bool, visitors: Message | None
+    ) -> None:
         self._channel = channel
+        self._poll = select.poll()
         self._running: dict[int, Running] = {}
         self._last_capability = capabilities.last_known()
         namespaces.make_private()
@@ -57,6 +79,11 @@ class Holder:
         syscalls.mount("tmpfs", layout.BASE, "tmpfs", flags=syscalls.MS_NOSUID, data="mode=755")
         for directory in (layout.NODES, layout.LENT, layout.ROOT, layout.LOWER, layout.UPPER, layout.MERGED):
             os.mkdir(directory)
+        self._stubs = False
+        self._visitors: Visitors | None = None
+        if visitors is not None:
+            enter = functools.partial(self._attend, None)
+            self._visitors = Visitors(visitors, poll=self._poll, facts=self._facts, enter=enter)
         make_private_dev()
         self._disk = DiskNodes(Path(path), read_only=read_only)
         self._disk.settle()
@@ -95,16 +122,19 @@ class Holder:
 
     def do_lend(self, rows: Sequence[Sequence[str]] | None, host_resolv_conf: bool) -> None:
         self._image.lend(rows, host_resolv_conf=host_resolv_conf)
+        self.do_admit()
 
     def do_lend_stubs(self, deny_services: bool, defer_initramfs: bool) -> None:
         self._image.lend_stubs(deny_services=deny_services, defer_initramfs=defer_initramfs)
+        self._stubs = True
 
     def do_copy_files(self, paths: Sequence[str]) -> None:
         self._image.copy_files(paths)
 
     def do_survivors(self) -> list[Message]:
         self._reap()
-        return [asdict(found) for found in process.survivors(self._running)]
+        visiting = self._visitors.processes() if self._visitors else ()
+        return [asdict(found) for found in process.survivors([*self._running, *visiting])]
 
     def do_end(self, pids: Sequence[int]) -> None:
         wanted = set(pids)
@@ -113,7 +143,15 @@ class Holder:
     def do_kill(self, target: int) -> None:
         for running in list(self._running.values()):
             if running.request == target:
-                process.end(functools.partial(process.tree, running.child), self._reap)
+                process.end(lambda: process.tree(running.child, others=self._running), self._reap)  # noqa: B023
+
+    def do_admit(self) -> None:
+        if self._visitors:
+            self._visitors.admit()
+
+    def do_dismiss(self, why: str) -> list[Message]:
+        found = self._visitors.dismiss(why, reap=self._reap) if self._visitors else []
+        return [asdict(each) for each in found]
 
     def do_give_back(self) -> None:
         self._image.give_back()
@@ -134,7 +172,9 @@ class Holder:
         return self.description()
 
     def do_cover(self, lent: Sequence[Sequence[Sequence[str]] | None], host_resolv_conf: bool) -> str:
-        return self._image.cover(lent, host_resolv_conf=host_resolv_conf)
+        merged = self._image.cover(lent, host_resolv_conf=host_resolv_conf)
+        self.do_admit()
+        return merged
 
     def do_uncover(self) -> None:
         self._image.uncover()
@@ -159,6 +199,26 @@ class Holder:
         inside, root, last = Command(**command), self._image.root, self._last_capability
         self._start(request, descriptors, lambda: run_inside(inside, root=root, last_capability=last))
 
+    def start_attended(self, request: int, descriptors: Sequence[int], **arguments: Any) -> None:
+        self._attend(request, functools.partial(self._answer, request), descriptors, **arguments)
+
+    def _attend(
+        self,
+        request: int | None,
+        answer: Answer,
+        descriptors: Sequence[int],
+        *,
+        size: attended.Size | None,
+        **command: Any,
+    ) -> Child:
+        inside, root, last = Command(**command), self._image.root, self._last_capability
+        task = functools.partial(attended.run, inside, root=root, last_capability=last, size=size)
+        return self._launch(request, answer, descriptors, task)
+
+    def _facts(self) -> Message:
+        """What a visitor has to know of the image before he enters."""
+        return {"covered": self._image.is_covered, "stubs": self._stubs and not self._image.is_covered}
+
     def start_files(self, request: int, descriptors: Sequence[int], *, task: str, **arguments: Any) -> None:
         """A transfer: a function of :mod:`files`, run in the image, with the data on its standard input or output."""
         root, function = self._image.root, files.TASKS[task]
@@ -177,9 +237,21 @@ class Holder:
         self._start(request, descriptors, self._image.writes.report)
 
     def _start(self, request: int, descriptors: Sequence[int], task: process.Task, *, settles: bool = False) -> None:
+        self._launch(request, functools.partial(self._answer, request), descriptors, task, settles=settles)
+
+    def _launch(
+        self,
+        request: int | None,
+        answer: Answer,
+        descriptors: Sequence[int],
+        task: process.Task,
+        *,
+        settles: bool = False,
+    ) -> Child:
         stdout, stderr, *rest = descriptors
         child = process.start(task, stdin=rest[0] if rest else None, stdout=stdout, stderr=stderr)
-        self._running[child.pid] = Running(request, child, settles)
+        self._running[child.pid] = Running(request, answer, child, settles)
+        return child
 
     def _reap(self) -> None:
         while True:
@@ -193,14 +265,16 @@ class Holder:
                 self._ended(self._running.pop(pid), os.waitstatus_to_exitcode(status))
 
     def _ended(self, running: Running, code: int) -> None:
+        if self._visitors:
+            self._visitors.ended(running.child.pid)
         try:
             value = running.child.result()
             if running.settles:
                 self._disk.settle()
         except Exception as error:
-            self._answer(running.request, {"error": faults.encode(error)})
+            running.answer({"error": faults.encode(error)})
         else:
-            self._answer(running.request, {"ok": {"code": code, "value": value}})
+            running.answer({"ok": {"code": code, "value": value}})
 
     # ---- the loop
 
@@ -209,11 +283,10 @@ class Holder:
         woken, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        poll = select.poll()
         for descriptor in (self._channel.fileno(), woken, keeper):
-            poll.register(descriptor, select.POLLIN)
+            self._poll.register(descriptor, select.POLLIN)
         while True:
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in self._poll.poll()}
             if keeper in ready:
                 os._exit(_KEEPER_GONE)
             if woken in ready:
@@ -221,6 +294,9 @@ class Holder:
                 self._reap()
             if self._channel.fileno() in ready:
                 self._serve_one()
+            if self._visitors:
+                for descriptor in ready:
+                    self._visitors.serve(descriptor)
 
     def _serve_one(self) -> None:
         try:

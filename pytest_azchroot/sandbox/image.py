@@ -64,6 +64,11 @@ class Image:
             raise SandboxError("the image is not mounted")
         return root
 
+    @property
+    def is_covered(self) -> bool:
+        """Whether what is written goes to overlays."""
+        return self._merged is not None
+
     def in_image(self, task: Callable[[], Any], *, stdin: int | None = None) -> Any:
         """Run a short task in a child that has entered the image."""
         root = self.root

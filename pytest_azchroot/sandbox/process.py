@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,11 +111,19 @@ def pids() -> list[int]:
 def survivors(running: Iterable[int] = ()) -> list[Process]:
     """Processes that no running command accounts for. Zombies do not count: they are only waiting for us."""
     known = set(running)
-    found = []
-    for pid in pids():
-        if pid not in known and (state := _state(pid)) is not None and state[0] not in "ZX":
-            found.append(Process(pid, _shown(pid)))
-    return found
+    return shown(pid for pid in pids() if pid not in known)
+
+
+def shown(pids: Iterable[int]) -> list[Process]:
+    """Those of these that have not ended, with their commands."""
+    alive = _alive()
+    return [Process(pid, _shown(pid)) for pid in pids if pid in alive]
+
+
+def _alive() -> dict[int, int]:
+    """Every process that is no zombie, and its parent."""
+    states = {pid: _state(pid) for pid in pids()}
+    return {pid: state[1] for pid, state in states.items() if state is not None and state[0] not in "ZX"}
 
 
 def _state(pid: int) -> tuple[str, int] | None:
@@ -140,27 +148,46 @@ def _shown(pid: int) -> str:
         return "?"
 
 
-def tree(child: Child) -> list[int]:
+def tree(child: Child, *, others: Iterable[int] = ()) -> list[int]:
     """The child, what descends from it, and what was orphaned since it started: a process that detached itself has
-    the holder as its parent."""
-    states = {pid: state for pid in pids() if (state := _state(pid)) is not None and state[0] not in "ZX"}
-    found = {child.pid} & states.keys()
-    found |= {pid for pid, (_, parent) in states.items() if parent == 1 and pid not in child.before}
-    while True:
-        more = {pid for pid, (_, parent) in states.items() if parent in found} - found
-        if not more:
-            return sorted(found)
-        found |= more
+    the holder as its parent.
+
+    :param others: more children of the holder.
+    """
+    parents = _alive()
+    known = {*child.before, *others}
+    orphans = {pid for pid, parent in parents.items() if parent == 1 and pid not in known}
+    return _with_descendants({child.pid} & parents.keys() | orphans, parents)
 
 
-def end(remaining: Callable[[], list[int]], reap: Callable[[], None]) -> None:
+def family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    parents = _alive()
+    return _with_descendants({pid} & parents.keys(), parents)
+
+
+def below(pid: int) -> list[int]:
+    """The descendants of a process."""
+    return [each for each in family(pid) if each != pid]
+
+
+def _with_descendants(found: set[int], parents: Mapping[int, int]) -> list[int]:
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found = found | more
+    return sorted(found)
+
+
+def end(
+    remaining: Callable[[], list[int]], reap: Callable[[], None], *, first: signal.Signals = signal.SIGTERM
+) -> None:
     """TERM, two seconds, KILL, until none remains.
 
     :param remaining: the processes that are to end and have not.
     :param reap: collects what has ended.
+    :param first: a signal before TERM.
     :raises SandboxError: KILL did not help.
     """
-    _signal(remaining(), signal.SIGTERM, signal.SIGCONT)
+    _signal(remaining(), *dict.fromkeys((first, signal.SIGTERM)), signal.SIGCONT)
     asked = time.monotonic()
     while left := remaining():
         waited = time.monotonic() - asked

@@ -6,9 +6,30 @@ import contextlib
 import fcntl
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 _BLOCK = 1 << 16
+
+
+class Moves(Protocol):
+    """What stands between a command and whoever watches it."""
+
+    @property
+    def descriptors(self) -> Sequence[int]:
+        """What the holder gets: standard output, standard error and, where there is input, that."""
+
+    def close_far_ends(self) -> None:
+        """The holder has its own by now."""
+
+    def register(self, poll: select.poll) -> None:
+        """Ask for what there is to be moved."""
+
+    def move(self, descriptor: int, poll: select.poll) -> None:
+        """Move what is ready."""
+
+    def drain(self) -> None:
+        """Take what is still on the way from a command that has ended."""
 
 
 class Pump:

@@ -6,15 +6,17 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from pytest_azchroot.disk import loop
 from pytest_azchroot.errors import SandboxError
 from pytest_azchroot.leaving import afterwards
 
+from .asking import Hear
 from .checks import Checks
 from .confinement import Confinement
-from .connection import Connection, Hear
+from .connection import Connection
 from .mounting import Mounting
 
 _CLOSE_PATIENCE = 15.0
@@ -48,6 +50,7 @@ class Sandbox(Mounting):
         environment: Mapping[str, str] | None = None,
         confinement: Confinement = _CONFINED,
         read_only: bool = False,
+        label: Path | None = None,
     ) -> Iterator[Sandbox]:
         """Make a sandbox around a disk image file or a block device. Leaving it without :meth:`close` aborts it.
 
@@ -56,10 +59,13 @@ class Sandbox(Mounting):
         :param environment: variables for every command, inside and outside.
         :param confinement: how commands inside are held.
         :param read_only: nothing can be written to the disk, not even by a mount that replays a journal.
+        :param label: the directory of the image, by which visitors find it (:mod:`.visiting`); None lets nobody in.
         :raises UnavailableError: namespaces, loop devices or tools are missing here.
         :raises DiskError: the disk cannot be opened, or another program uses it.
         """
-        connection = Connection(path=os.path.abspath(path), hostname=hostname, read_only=read_only)
+        about = {"environment": dict(environment or {}), "confinement": asdict(confinement)}
+        visitors = None if label is None else {"directory": str(label.resolve()), **about}
+        connection = Connection(path=os.path.abspath(path), hostname=hostname, read_only=read_only, visitors=visitors)
         sandbox = cls(connection, output=output, variables=environment or {}, confinement=confinement)
         with afterwards(sandbox.abort):
             yield sandbox

@@ -66,8 +66,12 @@ class Sealing(Transfers):
 
     # ---- processes
 
+    def _dismiss(self, why: str) -> tuple[Process, ...]:
+        """End what visitors run (:mod:`.visitors`), and let none in until the image is lent or covered again."""
+        return tuple(Process(**found) for found in self.ask("dismiss", why=why))
+
     def survivors(self) -> tuple[Process, ...]:
-        """Processes that have outlived their command."""
+        """Processes that have outlived their command; not those of visitors, whom tests have nothing to do with."""
         return tuple(Process(**found) for found in self.ask("survivors"))
 
     def end(self, processes: Iterable[Process]) -> None:
@@ -85,9 +89,9 @@ class Sealing(Transfers):
 
         :raises DirtyImageError: something held the image, or a file system is not clean: it must not be published.
         """
-        survivors = self.survivors()
+        survivors = (*self._dismiss("the build closes the image"), *self.survivors())
         self.end(survivors)
-        self.drop_overlay()
+        self._uncover()
         if self._sealed is None:
             self.ask("give_back")
         trimmed = self._checks.strictly("unmount")
@@ -162,6 +166,12 @@ class Sealing(Transfers):
 
         :raises DirtyImageError: something of this machine holds one; who.
         """
+        if self.is_covered:
+            self._dismiss("the build drops the overlay that this was written to")
+            self._uncover()
+            self.ask("admit")
+
+    def _uncover(self) -> None:
         if self.is_covered:
             self._checks.strictly("uncover")
             self._covered = None

@@ -1,0 +1,137 @@
+"""Finding the sandboxes of running builds, and going in from another terminal.
+
+Nothing tells of a build but its own processes: no file outside of the sandbox could be left behind by one that died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pytest_azchroot.errors import SandboxError
+
+from . import environment, layout, wire
+from .asking import Requests
+from .commands import additions, attendance
+from .confinement import Confinement
+from .pump import Moves
+from .wire import Message
+
+HOLDER = "azchroot-holder"
+"""How the holder calls itself (proc_pid_comm(5))."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A running build that lets visitors in."""
+
+    holder: int
+    session: int
+    """The PID of the pytest that builds."""
+    directory: Path
+    """Of the image."""
+
+
+def find(directory: Path) -> list[Found]:
+    """The running builds of an image.
+
+    :raises SandboxError: there are sandboxes that this user may not look into.
+    """
+    wanted = directory.resolve()
+    return [found for holder in _holders() if (found := _about(holder)) is not None and found.directory == wanted]
+
+
+def _holders() -> Iterator[int]:
+    for entry in sorted(filter(str.isdecimal, os.listdir("/proc")), key=int):
+        with contextlib.suppress(OSError):  # it has ended
+            # the children that it forks have its name too, for a moment
+            if Path(f"/proc/{entry}/comm").read_text("utf-8").strip() == HOLDER and _innermost(entry) == 1:
+                yield int(entry)
+
+
+def _innermost(pid: str) -> int:
+    """The PID that a process has in its own namespace."""
+    lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
+    return next(int(line.split()[-1]) for line in lines if line.startswith("NSpid:"))
+
+
+def _about(holder: int) -> Found | None:
+    try:
+        about = json.loads(Path(_within(holder, layout.ABOUT)).read_text("ascii"))
+        return Found(holder, _parent(_parent(holder)), Path(about["directory"]))
+    except PermissionError as error:
+        hint = "run it as root of the machine; in a container it takes CAP_SYS_PTRACE"
+        raise SandboxError("running builds cannot be looked into", why=error.strerror, hint=hint) from error
+    except (OSError, ValueError):  # it lets nobody in, has just begun, or has just ended
+        return None
+
+
+def _within(holder: int, path: str) -> str:
+    return f"/proc/{holder}/root{path}"
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
+
+
+class Visit(Requests):
+    """A way into the sandbox of a build. What runs there for us ends with it, and with us."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        super().__init__(channel)
+        facts: Message = self.ask("hello")
+        self.shut: str | None = facts["shut"]
+        """Why nobody can enter now."""
+        self.covered: bool = facts["covered"]
+        """Whether what is written goes to overlays."""
+        self._stubs: bool = facts["stubs"]
+        self._environment: Mapping[str, str] = facts["environment"]
+        self._confinement = Confinement(**facts["confinement"])
+        self.ended: str | None = None
+        """Why the build has ended what ran here."""
+
+    @classmethod
+    @contextlib.contextmanager
+    def begin(cls, found: Found) -> Iterator[Visit]:
+        """:raises SandboxError: the build has ended."""
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            end.connect(_within(found.holder, layout.DOOR))
+        except OSError as error:
+            end.close()
+            raise SandboxError("the build has ended") from error
+        channel = wire.Channel(end)
+        try:
+            yield cls(channel)
+        finally:
+            channel.close()
+
+    def enter(
+        self, command: Sequence[str], *, env: Mapping[str, str], streams: Moves, size: tuple[int, int] | None
+    ) -> int:
+        """As :meth:`.Commands.attend`: held as the commands of the build are.
+
+        :raises SandboxError: nobody can enter now; or the build has ended.
+        """
+        own = additions(covered=self.covered, stubs=self._stubs)
+        variables = environment.inside(own, self._environment, env)
+        asked = attendance(command, variables, confinement=self._confinement, size=size)
+        ended = self.attend("enter", asked, streams)
+        assert ended is not None  # it had no time limit
+        return int(ended["value"])
+
+    def _receive(self) -> Message:
+        message = super()._receive()
+        self.ended = message["ended"]
+        return message
+
+    def _end(self, request: int) -> None:
+        """Closing the channel ends it."""
+
+    def _dead(self) -> SandboxError:
+        return SandboxError("the build has ended")
