@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_azchroot import __version__, inspection
+from pytest_azchroot import __version__, inspection, shell
 from pytest_azchroot.disk.digest import PATTERN as DIGEST
 from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.errors import AzchrootError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 OK = 0
 FAILED = 1
 USAGE = 2
+INTERRUPTED = 130
 
 IMAGE_FILE = "image.yaml"
 
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in _COMMANDS:
         add(subparsers)
-    options = parser.parse_args(arguments)
+    own, command = _split(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(own, argparse.Namespace(command=command))
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -53,6 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except AzchrootError as error:
         print(error, file=sys.stderr)
         return FAILED
+
+
+def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """What is ours, and what follows ``--`` for `azchroot shell`: argparse takes options of the command for its own."""
+    if "shell" not in arguments[:1] or "--" not in arguments:
+        return arguments, ()
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
 
 
 def _add_validate(subparsers: Subparsers) -> None:
@@ -132,7 +142,33 @@ def _add_inspect(subparsers: Subparsers) -> None:
     parser.set_defaults(run=_inspect)
 
 
-_COMMANDS: tuple[Callable[[Subparsers], None], ...] = (_add_validate, _add_schema, _add_digest, _add_inspect)
+def _add_shell(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "shell",
+        usage="azchroot shell [-h] [--partition NUMBER] [--write] [--pid PID] PATH [-- COMMAND...]",
+        help="a shell in a disk image, or in an image that is being built",
+        description="Mount a disk image file in a sandbox of its own and give a shell in it, or run a command, held as "
+        "the steps of a build are. What is written is dropped at the end; with --write it changes the file. With a "
+        "directory that holds an image.yaml, enter the running build of that image. Needs root.",
+        epilog="Exit status: that of the shell or command, 128 and the number of a signal that ended it; 1 if the "
+        "image cannot be entered, or with --write does not close well; 2 wrong usage.",
+    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="a raw, VHD, VHDX or qcow2 file, or a directory")
+    parser.add_argument(
+        "--partition", type=int, metavar="NUMBER", help="the root, as `mount_partition` would name it; 0 is the disk"
+    )
+    parser.add_argument("--write", action="store_true", help="change the file, which must be raw or a fixed VHD")
+    parser.add_argument("--pid", type=int, help="of the pytest, if several build the image")
+    parser.set_defaults(run=_shell)
+
+
+_COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
+    _add_validate,
+    _add_schema,
+    _add_digest,
+    _add_inspect,
+    _add_shell,
+)
 
 
 @dataclass(frozen=True)
@@ -256,6 +292,20 @@ def _inspect(options: argparse.Namespace) -> int:
     if found.refusal is not None and not options.json:
         print(f"\n{found.refusal}", file=sys.stderr)
     return FAILED if found.failed else OK
+
+
+def _shell(options: argparse.Namespace) -> int:
+    path: Path = options.path
+    try:
+        if path.is_dir() or path.name == IMAGE_FILE:
+            if options.write or options.partition is not None:
+                raise UsageError("--write and --partition are for disk image files")
+            return shell.in_build(path if path.is_dir() else path.parent, command=options.command, pid=options.pid)
+        if options.pid is not None:
+            raise UsageError("--pid is for directories")
+        return shell.in_file(path, command=options.command, partition=options.partition, write=options.write)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

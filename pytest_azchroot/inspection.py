@@ -50,7 +50,7 @@ def inspect(path: Path, *, partition: int | None = None) -> Inspection:
     """
     with image.opened(path) as fd:
         found = image.identify_open(fd, path)
-        with _raw(found, fd) as disk:
+        with raw(found, fd) as disk:
             tables = table.read(FileReader(disk, found.size))
             partitions = () if tables is None else tables.partitions
             filesystems = tuple(probe_file(disk, size=found.size, partition=each) for each in (None, *partitions))
@@ -62,7 +62,7 @@ def inspect(path: Path, *, partition: int | None = None) -> Inspection:
 
 
 @contextmanager
-def _raw(found: DiskImage, fd: int) -> Iterator[int]:
+def raw(found: DiskImage, fd: int) -> Iterator[int]:
     """The image as a raw disk, open for reading."""
     if found.plain:
         yield fd

@@ -86,6 +86,14 @@ def test_ci(web: Path) -> None:
     follow("ci.md", web)
 
 
+def test_debug(web: Path) -> None:
+    (web / "test_10_motd.py").write_text(MOTD_STEP)
+    (web / "test_90_checks.py").write_text(MOTD_CHECKS)
+    code, printed = shell.run("pytest images/web -q", web.parents[1])
+    assert code == 0, printed
+    follow("debug.md", web)
+
+
 def test_from_packer(tmp_path: Path) -> None:
     shell.follow(markdown.blocks(HOW_TO / "from-packer.md"), tmp_path)
 
