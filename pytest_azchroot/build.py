@@ -128,6 +128,7 @@ class Build:
                     environment={"AZCHROOT_IMAGE": self.image.name},
                     confinement=self._confinement(),
                     read_only=disk.read_only,
+                    label=self.image.path,
                 )
             )
         self.image.device = sandbox.device
