@@ -1,9 +1,9 @@
 """Which file system of a disk is its root, and what else its fstab mounts. Pure: facts in, a plan out.
 
-The root is the partition that the user names; else the one whose type says so (UAPI group, Discoverable Partitions
-Specification); else the only file system that can be one; else the one whose own ``/etc/fstab`` and
-``/etc/os-release`` say so. What is not clear is an error that lists what there is. Everything is looked for on this
-disk alone: a name like ``/dev/sda1`` or a UUID may well be another's on the machine that builds.
+The root is the partition or logical volume that the user names; else the one whose type says so (UAPI group,
+Discoverable Partitions Specification); else the only file system that can be one; else the one whose own
+``/etc/fstab`` and ``/etc/os-release`` say so. What is not clear is an error that lists what there is. Everything is
+looked for on this disk alone: a name like ``/dev/sda1`` or a UUID may well be another's on the machine that builds.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pytest_azchroot.disk import fstab
-from pytest_azchroot.disk.mountplan import Mount, MountPlan, layout, resolve, said
-from pytest_azchroot.disk.probe import FileSystem
+from pytest_azchroot.disk.mountplan import Mount, MountPlan, layout, named, resolve, said
+from pytest_azchroot.disk.probe import FileSystem, Place
 from pytest_azchroot.errors import DiskError
 
 __all__ = ["Choice", "Look", "Mount", "MountPlan", "candidates", "plan"]
@@ -29,10 +29,7 @@ ROOT_GUIDS = frozenset(
 )
 
 _NAME_IT = "name it in image.yaml: `mount_partition: 2` (0 is the whole disk)"
-_OPAQUE = {
-    "crypto_LUKS": "is encrypted (LUKS), which nobody but its owner can open",
-    "LVM2_member": "is a physical volume of LVM, whose volumes are not mounted yet",
-}
+_NAME_VOLUME = "name it in image.yaml: `lvm_root_device: /dev/rootvg/rootlv`"
 _MANUAL = "mount it by `manual_mount_command`"
 
 
@@ -52,7 +49,7 @@ class Look:
     """What was read of a file system, or of one subvolume of it."""
 
     number: int
-    """The partition."""
+    """The partition; 0 for what is named by ``volume``."""
     subvolume: str | None = None
     """btrfs: its path from the top, ``""`` for the top itself."""
     default: bool = True
@@ -61,35 +58,49 @@ class Look:
     os_release: str | None = None
     problem: str | None = None
     """Why nothing could be read."""
+    volume: str | None = None
+    """Of a logical volume its path, ``rootvg/rootlv``."""
+
+    @property
+    def place(self) -> Place:
+        """What of the disk it is."""
+        return self.number if self.volume is None else self.volume
 
     @property
     def name(self) -> str:
         """For a reader."""
-        return f"partition {self.number}" + (f", subvolume {self.subvolume or '/'}" if not self.default else "")
+        return named(self.place) + (f", subvolume {self.subvolume or '/'}" if not self.default else "")
 
 
-def candidates(filesystems: Sequence[FileSystem], *, partition: int | None = None) -> Choice:
+def candidates(
+    filesystems: Sequence[FileSystem], *, partition: int | None = None, lvm_root_device: str | None = None
+) -> Choice:
     """Which file systems may be the root.
 
     :param partition: the one that the user names.
+    :param lvm_root_device: the logical volume that the user names, ``/dev/rootvg/rootlv`` or
+        ``/dev/mapper/rootvg-rootlv``.
     :raises DiskError: none can be; says what there is instead.
     """
+    if lvm_root_device is not None:
+        return Choice((_named_volume(filesystems, lvm_root_device),), "lvm_root_device", certain=True)
     if partition is not None:
         return Choice((_named(filesystems, partition),), "mount_partition", certain=True)
-    there = [each for each in filesystems if each.number or len(filesystems) == 1]
-    typed = [each for each in there if each.parttype in ROOT_GUIDS and each.type is not None]
+    there = [each for each in filesystems if each.place != 0 or len(filesystems) == 1]
+    typed = [each for each in there if each.parttype in ROOT_GUIDS and each.type not in {None, "LVM2_member"}]
     if typed:
         for each in typed:
             _refuse_opaque(each)
         return Choice(tuple(typed), "the type of its partition", certain=len(typed) == 1)
     found = [each for each in there if each.type in ROOT_TYPES]
-    opaque = [each for each in there if each.type in _OPAQUE]
+    opaque = [each for each in there if _opaque(each)]
     if not found:
         if opaque:
             _refuse_opaque(opaque[0])
         raise DiskError("no root can be found", why="no partition holds a Linux file system", hint=_NAME_IT)
-    # beside LUKS or LVM the only file system may well be /boot
-    return Choice(tuple(found), "the only Linux file system", certain=len(found) == 1 and not opaque)
+    # beside what cannot be read, or volumes of which none is a root, the only file system may well be /boot
+    beside = opaque or (found[0].volume is None and any(each.type == "LVM2_member" for each in there))
+    return Choice(tuple(found), "the only Linux file system", certain=len(found) == 1 and not beside)
 
 
 def plan(
@@ -103,33 +114,60 @@ def plan(
     """
     look = _certain(choice, looks, filesystems) if choice.certain else _elected(choice, looks, filesystems)
     by = choice.by if choice.certain else "its /etc/fstab and /etc/os-release"
-    root = next(each for each in filesystems if each.number == look.number)
+    root = next(each for each in filesystems if each.place == look.place)
     chosen = {part.partition("=")[0] for option in options for part in option.split(",")}
     own = () if look.default or chosen & {"subvol", "subvolid"} else (f"subvol={look.subvolume or '/'}",)
     return layout(root, filesystems, by=by, options=own, text=look.fstab, system=_system(look))
 
 
 def _named(filesystems: Sequence[FileSystem], number: int) -> FileSystem:
-    found = next((each for each in filesystems if each.number == number), None)
+    found = next((each for each in filesystems if each.place == number), None)
     if found is None:
-        there = ", ".join(str(each.number) for each in filesystems if each.number) or "none"
+        there = ", ".join(str(each.number) for each in filesystems if each.place not in {0, each.volume}) or "none"
         raise DiskError(f"the disk has no partition {number}", why=f"its partitions are: {there}")
+    if found.type == "LVM2_member" and found.problem is None:
+        volumes = ", ".join(each.volume for each in filesystems if each.volume) or "none"
+        why = f"it is a physical volume of LVM; the logical volumes of the disk are: {volumes}"
+        raise DiskError(f"{said(found)} cannot be mounted as the root", why=why, hint=_NAME_VOLUME)
     _refuse_opaque(found)
     return found
 
 
+def _named_volume(filesystems: Sequence[FileSystem], device: str) -> FileSystem:
+    wanted = fstab.source(device)
+    if wanted.kind != "volume":
+        hint = "LVM calls them /dev/rootvg/rootlv or /dev/mapper/rootvg-rootlv"
+        raise DiskError(f"lvm_root_device: {device} is not the name of a logical volume", hint=hint)
+    found = resolve(wanted, filesystems)
+    if not found:
+        volumes = ", ".join(each.volume for each in filesystems if each.volume) or "none"
+        unread = [f"\n  {said(each)} {each.problem}" for each in filesystems if each.problem and not each.volume]
+        why = f"its logical volumes are: {volumes}"
+        raise DiskError(f"the disk has no logical volume {wanted.value}", why="".join([why, *unread]))
+    _refuse_opaque(found[0])
+    return found[0]
+
+
+def _opaque(found: FileSystem) -> str | None:
+    """Why what is there cannot be looked into, as the end of "it …"; None if it can."""
+    if found.type == "crypto_LUKS":
+        return "is encrypted (LUKS), which nobody but its owner can open"
+    return found.problem
+
+
 def _refuse_opaque(found: FileSystem) -> None:
-    if found.type in _OPAQUE:
-        raise DiskError(f"{said(found)} cannot be mounted as the root", why=f"it {_OPAQUE[found.type]}", hint=_MANUAL)
+    if why := _opaque(found):
+        raise DiskError(f"{said(found)} cannot be mounted as the root", why=f"it {why}", hint=_MANUAL)
 
 
 def _certain(choice: Choice, looks: Sequence[Look], filesystems: Sequence[FileSystem]) -> Look:
     """The one candidate, whatever it holds; of its subvolumes the one that is a root, else the default."""
     (only,) = choice.candidates
-    own = [look for look in looks if look.number == only.number]
+    own = [look for look in looks if look.place == only.place]
     if unread := [look.problem for look in own if look.problem]:
         raise DiskError(f"{said(only)}, the root by {choice.by}, cannot be read", why=unread[0])
-    return _best(own, filesystems) or next((look for look in own if look.default), Look(only.number))
+    whatever = Look(only.number, volume=only.volume)
+    return _best(own, filesystems) or next((look for look in own if look.default), whatever)
 
 
 def _elected(choice: Choice, looks: Sequence[Look], filesystems: Sequence[FileSystem]) -> Look:
@@ -138,8 +176,8 @@ def _elected(choice: Choice, looks: Sequence[Look], filesystems: Sequence[FileSy
         return found
     why = "none of them has /etc/fstab or /etc/os-release of its own: " + _listed(choice.candidates)
     unread = [f"\n  {look.name} was not read: {look.problem}" for look in looks if look.problem]
-    opaque = [f"\n  {said(each)} {_OPAQUE[each.type]}" for each in filesystems if each.type in _OPAQUE]
-    raise DiskError("no root can be found", why="".join([why, *unread, *opaque]), hint=_NAME_IT)
+    opaque = [f"\n  {said(each)} {reason}" for each in filesystems if (reason := _opaque(each))]
+    raise DiskError("no root can be found", why="".join([why, *unread, *opaque]), hint=_hint(looks))
 
 
 def _best(looks: Iterable[Look], filesystems: Sequence[FileSystem]) -> Look | None:
@@ -153,13 +191,17 @@ def _best(looks: Iterable[Look], filesystems: Sequence[FileSystem]) -> Look | No
     highest = max(rank for rank, _ in ranked)
     best = [look for rank, look in ranked if rank == highest]
     defaults = [look for look in best if look.default]
-    if len(best) > 1 and len({look.number for look in best}) == 1 and defaults:
+    if len(best) > 1 and len({look.place for look in best}) == 1 and defaults:
         best = defaults  # what boots when nobody says otherwise
     if len(best) > 1:
         names = "".join(f"\n  {look.name} ({_system(look) or 'no os-release'})" for look in best)
-        hint = "mount_options: [subvol=…]" if len({look.number for look in best}) == 1 else _NAME_IT
+        hint = "mount_options: [subvol=…]" if len({look.place for look in best}) == 1 else _hint(best)
         raise DiskError("which file system is the root is not clear", why=f"each of these says so:{names}", hint=hint)
     return best[0]
+
+
+def _hint(looks: Iterable[Look]) -> str:
+    return _NAME_VOLUME if any(look.volume for look in looks) else _NAME_IT
 
 
 def _rank(look: Look, filesystems: Sequence[FileSystem]) -> int:
@@ -175,11 +217,11 @@ def _rank(look: Look, filesystems: Sequence[FileSystem]) -> int:
 def _is_itself(line: fstab.Line, look: Look, filesystems: Sequence[FileSystem]) -> bool:
     wanted = fstab.source(line.source)
     # of a device the number alone: the disk's own name is another on each machine
-    numbers = {wanted.number, *(each.number for each in resolve(wanted, filesystems))}
+    places = {wanted.number, *(each.place for each in resolve(wanted, filesystems))}
     subvolume = line.value("subvol")
     if subvolume is not None and look.subvolume is not None and subvolume.strip("/") != look.subvolume:
         return False
-    return look.number in numbers and (subvolume is not None or look.default)
+    return look.place in places and (subvolume is not None or look.default)
 
 
 def _system(look: Look) -> str | None:

@@ -7,10 +7,14 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pytest_azchroot.disk import lvm_mapper
+
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 _HEX = re.compile(r"(?:\\x[0-9a-fA-F]{2})+")
 _TAG = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL|ID)=(.*)", re.DOTALL)
 _LINK = re.compile(r"/dev/disk/by-(uuid|label|partuuid|partlabel)/(.+)")
+_MAPPER = re.compile(r"/dev/(?:mapper/|disk/by-id/dm-name-)([^/]+)")
+_VOLUME = re.compile(r"/dev/(?!block/|bus/|char/|cciss/|disk/|fd/|ida/|mapper/|md/|ram/|zd/)([^/]+/[^/]+)")
 _DEVICE = re.compile(r"/dev/((?:sd|vd|hd|xvd)[a-z]+|(?:nvme\d+n|mmcblk|loop)\d+)(?:(?<=\d)p)?(\d+)?")
 
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "sshfs", "s3fs", "ceph", "glusterfs", "9p", "afs", "davfs"})
@@ -26,9 +30,10 @@ class Source:
     """What a line wants to mount, taken apart."""
 
     kind: str
-    """``uuid``, ``label``, ``partuuid``, ``partlabel``; ``device`` for the likes of ``/dev/sda1``; ``other``."""
+    """``uuid``, ``label``, ``partuuid``, ``partlabel``; ``device`` for the likes of ``/dev/sda1``; ``volume`` for the
+    likes of ``/dev/mapper/vg-lv`` and ``/dev/vg/lv``; ``other``."""
     value: str
-    """For a device the disk's name, ``sda``."""
+    """For a device the disk's name, ``sda``; for a volume its path, ``vg/lv``."""
     number: int | None = None
     """For a device the partition; 0 is the disk."""
 
@@ -102,7 +107,7 @@ def _clean(path: str) -> str:
 
 
 def source(text: str) -> Source:
-    """Take a source apart: tags with or without quotes, links of udev, names of disks and partitions."""
+    """Take a source apart: tags with or without quotes, links of udev, names of disks, partitions and volumes."""
     if tag := _TAG.fullmatch(text):
         value = tag[2]
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
@@ -113,6 +118,11 @@ def source(text: str) -> Source:
     if device := _DEVICE.fullmatch(text):
         name, number = device[1], device[2]
         return Source("device", name, int(number or 0))
+    if mapped := _MAPPER.fullmatch(text):
+        volume = lvm_mapper.split(_unhex(mapped[1]))
+        return Source("other", text) if volume is None else Source("volume", "/".join(volume))
+    if path := _VOLUME.fullmatch(text):
+        return Source("volume", path[1])
     return Source("other", text)
 
 

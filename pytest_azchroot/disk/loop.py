@@ -33,6 +33,7 @@ _LO_AUTOCLEAR = 4
 _LO_PARTSCAN = 8
 _CONFIG_SIZE = 304  # struct loop_config: fd, block size, struct loop_info64, 8 reserved words
 _STATUS_SIZE = 232  # struct loop_info64
+_OFFSET_AT = 8 + 24
 _FLAGS_AT = 8 + 52
 
 _RELEASE_POLL = 0.005
@@ -108,13 +109,37 @@ def open_disk(
     return device
 
 
+def open_part(path: Path, *, start: int, size: int, opener: Opener, control: str, read_only: bool) -> BlockDevice:
+    """A part of a disk, bound to a free loop device and locked against udev.
+
+    :param start: bytes from the beginning of the disk; with ``size`` a multiple of its sectors.
+    :raises DiskError: the disk cannot be opened.
+    :raises UnavailableError: no loop device can be had.
+    """
+    descriptor = open_control(control)
+    try:
+        device = _bind(path, opener=opener, control=descriptor, read_only=read_only, part=(start, size))
+    finally:
+        os.close(descriptor)
+    _lock(device)
+    return device
+
+
 def kernel_name(number: int) -> str:
     """The kernel's name of the block device with this number."""
     link = f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"
     return os.path.basename(os.path.realpath(link, strict=True)).replace("!", "/")
 
 
-def _bind(path: Path, *, opener: Opener, control: int, read_only: bool, wanted: str | None) -> BlockDevice:
+def _bind(
+    path: Path,
+    *,
+    opener: Opener,
+    control: int,
+    read_only: bool,
+    wanted: str | None = None,
+    part: tuple[int, int] = (0, 0),
+) -> BlockDevice:
     access = os.O_RDONLY if read_only else os.O_RDWR
     try:
         backing = os.open(path, access | os.O_CLOEXEC)
@@ -124,6 +149,7 @@ def _bind(path: Path, *, opener: Opener, control: int, read_only: bool, wanted: 
         config = bytearray(_CONFIG_SIZE)
         struct.pack_into("=II", config, 0, backing, _sector_size(backing))
         flags = _LO_AUTOCLEAR | _LO_PARTSCAN | (_LO_READ_ONLY if read_only else 0)
+        struct.pack_into("=QQ", config, _OFFSET_AT, *part)  # lo_offset, lo_sizelimit
         struct.pack_into("=I", config, _FLAGS_AT, flags)
         while True:
             name, number = _numbered(wanted) if wanted else _free(control)

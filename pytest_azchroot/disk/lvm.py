@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_azchroot.disk import lvm_text
+from pytest_azchroot.disk import lvm_header, lvm_text
 from pytest_azchroot.disk.lvm_header import SECTOR, PhysicalVolume
 from pytest_azchroot.disk.lvm_text import Section, damaged
+from pytest_azchroot.disk.partition import Reader
 from pytest_azchroot.errors import DiskError
 
 KINDS = {
@@ -63,6 +64,9 @@ class LogicalVolume:
     name: str
     id: str
     """32 characters, without the hyphens."""
+    group_id: str
+    partitions: tuple[int, ...]
+    """Those that its group is on."""
     pieces: tuple[Piece, ...]
     problem: str | None = None
     """Why it cannot be used here, as the end of "it …"; then it has no pieces."""
@@ -71,6 +75,12 @@ class LogicalVolume:
     def path(self) -> str:
         """``rootvg/rootlv``, as LVM's tools take it."""
         return f"{self.group}/{self.name}"
+
+    @property
+    def first(self) -> int:
+        """The partition on which it begins, else the first of its group."""
+        begins = (stripe.partition for piece in self.pieces for stripe in piece.stripes)
+        return next(begins, next(iter(self.partitions), 0))
 
     @property
     def size(self) -> int:
@@ -90,6 +100,39 @@ class VolumeGroup:
     """Its physical volumes on this disk."""
     volumes: tuple[LogicalVolume, ...]
     """The visible ones, in the order in which LVM has them."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What LVM has on a disk."""
+
+    groups: tuple[VolumeGroup, ...]
+    problems: Mapping[int, str]
+    """Why nothing is known of what is on a partition, as the end of "it …"."""
+
+    @property
+    def volumes(self) -> tuple[LogicalVolume, ...]:
+        """Those of all groups."""
+        return tuple(volume for group in self.groups for volume in group.volumes)
+
+
+def survey(readers: Mapping[int, Reader]) -> Survey:
+    """What is on the partitions that blkid calls ``LVM2_member``. Damage is no error yet: nobody may need them."""
+    found: dict[int, PhysicalVolume] = {}
+    problems: dict[int, str] = {}
+    for partition, reader in readers.items():
+        try:
+            found[partition] = lvm_header.read(reader)
+        except DiskError as error:
+            problems[partition] = _unread(error)
+    try:
+        return Survey(groups(found), problems)
+    except DiskError as error:
+        return Survey((), {**problems, **dict.fromkeys(found, _unread(error))})
+
+
+def _unread(error: DiskError) -> str:
+    return f"is a physical volume of LVM that cannot be read: {error.why}"
 
 
 def groups(found: Mapping[int, PhysicalVolume]) -> tuple[VolumeGroup, ...]:
@@ -132,6 +175,8 @@ class _Group:
         self._physical = {each: by_id.get(lvm_text.identity(lvm_text.word(row, "id"))) for each, row in rows.items()}
         self._starts = {each: lvm_text.number(row, "pe_start") * SECTOR for each, row in rows.items()}
         self._counts = {each: lvm_text.number(row, "pe_count") for each, row in rows.items()}
+        self._id = lvm_text.identity(lvm_text.word(text, "id"))
+        self._partitions = tuple(sorted(number for number in self._physical.values() if number is not None))
         self._rows = rows
         self._sizes = sizes
 
@@ -141,9 +186,9 @@ class _Group:
         parts = dict(_parts(volumes))
         return VolumeGroup(
             name=self._name,
-            id=lvm_text.identity(lvm_text.word(self._text, "id")),
+            id=self._id,
             extent_size=self._extent,
-            partitions=tuple(sorted(number for number in self._physical.values() if number is not None)),
+            partitions=self._partitions,
             volumes=tuple(
                 self._volume(name, row, problem, parts.get(name))
                 for name, row in volumes.items()
@@ -176,7 +221,15 @@ class _Group:
             start = pieces[-1].start + pieces[-1].size
         problem = problem or used
         known = tuple(pieces) if problem is None else ()
-        return LogicalVolume(self._name, name, lvm_text.identity(lvm_text.word(row, "id")), _joined(known), problem)
+        return LogicalVolume(
+            group=self._name,
+            name=name,
+            id=lvm_text.identity(lvm_text.word(row, "id")),
+            group_id=self._id,
+            partitions=self._partitions,
+            pieces=_joined(known),
+            problem=problem,
+        )
 
     def _why_not(self, row: Section, segment: Section) -> str | None:
         kind = lvm_text.word(segment, "type").split("+")[0]  # behind it are flags of the segment

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_azchroot.disk import fstab
 from pytest_azchroot.disk.fstab import Line, Source
-from pytest_azchroot.disk.probe import FileSystem
+from pytest_azchroot.disk.probe import FileSystem, Place
 from pytest_azchroot.errors import DiskError
 
 FIRST_DISKS = frozenset({"sda", "vda", "hda", "xvda", "nvme0n1", "mmcblk0"})
@@ -25,13 +25,20 @@ class Mount:
     """One file system of the disk at one place of the image."""
 
     number: int
-    """The partition; 0 is the whole disk."""
+    """The partition; 0 is the whole disk. Of a logical volume: the partition on which it begins."""
     path: str
     """In the image."""
     type: str | None
     options: tuple[str, ...] = ()
     source: str | None = None
     """How fstab names it."""
+    volume: str | None = None
+    """Of a logical volume its path, ``rootvg/rootlv``."""
+
+    @property
+    def place(self) -> Place:
+        """What of the disk it is."""
+        return self.number if self.volume is None else self.volume
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def layout(
     disks = FIRST_DISKS | {
         wanted.value
         for line in lines
-        if line.path == "/" and (wanted := fstab.source(line.source)).kind == "device" and wanted.number == root.number
+        if line.path == "/" and (wanted := fstab.source(line.source)).kind == "device" and wanted.number == root.place
     }
     others: list[Mount] = []
     skipped: list[Skipped] = []
@@ -93,18 +100,22 @@ def layout(
             skipped.append(Skipped(line.source, line.path, why))
         else:
             (found,) = _on_this_disk(line, filesystems, disks)
-            others.append(Mount(found.number, line.path, found.type, _options(line, found), line.source))
+            others.append(_mount(found, line.path, _options(line, found), line.source))
     own = ("nouuid",) if root.type == "xfs" else ()
     plan = MountPlan(
-        root=Mount(root.number, "/", root.type, (*options, *own)),
+        root=_mount(root, "/", (*options, *own)),
         by=by,
         others=tuple(sorted(others, key=lambda mount: mount.path.count("/"))),
         skipped=tuple(skipped),
         system=system,
     )
-    used = {mount.number for mount in plan.mounts}
-    unused = [each for each in filesystems if each.number not in used and each.type and each.type not in _NO_MOUNTS]
+    used = {mount.place for mount in plan.mounts}
+    unused = [each for each in filesystems if each.place not in used and each.type and each.type not in _NO_MOUNTS]
     return MountPlan(**{**vars(plan), "unused": tuple(said(each) for each in unused)})
+
+
+def _mount(found: FileSystem, path: str, options: tuple[str, ...], source: str | None = None) -> Mount:
+    return Mount(found.number, path, found.type, options, source, found.volume)
 
 
 def _why_not(line: Line) -> str | None:
@@ -130,25 +141,32 @@ def _missing(line: Line, filesystems: Sequence[FileSystem], disks: frozenset[str
     """
     found = _on_this_disk(line, filesystems, disks)
     where = f"line {line.line} of the image's /etc/fstab mounts {line.source} on {line.path}"
-    if len(found) == 1 and found[0].type not in _NO_MOUNTS:
+    if len(found) == 1 and found[0].type not in _NO_MOUNTS and found[0].problem is None:
         return None
     if len(found) > 1:
         names = " and ".join(said(each) for each in found)
         raise DiskError(f"{where}, which is not clear", why=f"{names} are called so", hint="use PARTUUID= there")
     if line.has("nofail"):
-        return f"nofail, and it is {found[0].type}" if found else "nofail, and not on this disk"
+        return f"nofail, and it {_nature(found[0])}" if found else "nofail, and not on this disk"
     if found:
-        raise DiskError(f"{where}, which cannot be mounted", why=f"it is {found[0].type}")
+        raise DiskError(f"{where}, which cannot be mounted", why=f"it {_nature(found[0])}")
     hint = "a file system of another disk needs the option nofail there; or mount all by `manual_mount_command`"
     raise DiskError(f"{where}, which is not on this disk", why=_why_missing(line, filesystems), hint=hint)
 
 
+def _nature(found: FileSystem) -> str:
+    return found.problem or f"is {found.type}"
+
+
 def _why_missing(line: Line, filesystems: Sequence[FileSystem]) -> str | None:
-    if line.source.startswith("/dev/") and any(each.type == "LVM2_member" for each in filesystems):
-        return "perhaps a volume of LVM, whose volumes are not mounted yet"
+    why = []
+    if fstab.source(line.source).kind == "volume" and any(each.type == "LVM2_member" for each in filesystems):
+        volumes = ", ".join(each.volume for each in filesystems if each.volume)
+        why.append(f"its logical volumes of LVM are: {volumes or 'none'}")
+        why += [f"{said(each)} {each.problem}" for each in filesystems if each.problem and not each.volume]
     if line.source.startswith("/dev/mapper/") and any(each.type == "crypto_LUKS" for each in filesystems):
-        return "perhaps encrypted (LUKS), which nobody but its owner can open"
-    return None
+        why.append("perhaps encrypted (LUKS), which nobody but its owner can open")
+    return "; ".join(why) or None
 
 
 def _on_this_disk(line: Line, filesystems: Sequence[FileSystem], disks: frozenset[str]) -> list[FileSystem]:
@@ -160,7 +178,9 @@ def resolve(wanted: Source, filesystems: Sequence[FileSystem]) -> list[FileSyste
     """The file systems of the disk that have this name. UUIDs are compared whatever their case: FAT's are written in
     capitals, others in small letters."""
     if wanted.kind == "device":
-        return [each for each in filesystems if each.number == wanted.number and each.type]
+        return [each for each in filesystems if each.place == wanted.number and each.type]
+    if wanted.kind == "volume":
+        return [each for each in filesystems if each.volume == wanted.value]
     if wanted.kind in {"uuid", "partuuid"}:
         return [each for each in filesystems if (getattr(each, wanted.kind) or "").lower() == wanted.value.lower()]
     if wanted.kind in {"label", "partlabel"}:
@@ -179,5 +199,14 @@ def _options(line: Line, found: FileSystem) -> tuple[str, ...]:
 
 def said(found: FileSystem) -> str:
     """A file system for a reader: ``partition 2 (ext4, root)``."""
+    if found.volume is not None:
+        return named(found.place) + (f" ({found.type})" if found.type else "")
     words = ", ".join(filter(None, (found.type or "no file system", found.label or found.partlabel)))
-    return f"partition {found.number} ({words})" if found.number else f"the whole disk ({words})"
+    return f"{named(found.place)} ({words})"
+
+
+def named(place: Place) -> str:
+    """A place for a reader."""
+    if isinstance(place, str):
+        return f"the logical volume {place}"
+    return f"partition {place}" if place else "the whole disk"

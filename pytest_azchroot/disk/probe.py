@@ -11,13 +11,17 @@ from pytest_azchroot.errors import DiskError, UnavailableError
 
 _NOTHING_FOUND = 2  # blkid(8): "if the specified token was not found or no devices could be identified"
 
+Place = int | str
+"""What of a disk holds a file system: the number of a partition, 0 for the whole disk, or the path of a logical
+volume, ``rootvg/rootlv``."""
+
 
 @dataclass(frozen=True)
 class FileSystem:
-    """One partition, or the whole disk. Values that blkid does not report are None."""
+    """One partition, the whole disk, or a logical volume. Values that blkid does not report are None."""
 
     number: int
-    """Partition number; 0 is the whole disk."""
+    """Partition number; 0 is the whole disk. Of a logical volume: the partition on which it begins."""
     node: str
     size: int
     """Bytes."""
@@ -31,6 +35,15 @@ class FileSystem:
     """Type of the partition: a GUID in lower case for GPT, ``0x83`` for MBR."""
     pttype: str | None = None
     """Partition table found *on* the node: ``gpt``, ``dos``."""
+    volume: str | None = None
+    """Of a logical volume its path, ``rootvg/rootlv``."""
+    problem: str | None = None
+    """Why what is there cannot be used, as the end of "it …"; then nothing else may be known."""
+
+    @property
+    def place(self) -> Place:
+        """Which one it is."""
+        return self.number if self.volume is None else self.volume
 
 
 def probe(node: str, *, number: int, size: int) -> FileSystem:

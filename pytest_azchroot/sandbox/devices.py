@@ -7,17 +7,23 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from pytest_azchroot.disk import blkpg, loop
-from pytest_azchroot.disk.probe import FileSystem, probe
+from pytest_azchroot.disk import blkpg, loop, lvm_mapper
+from pytest_azchroot.disk.probe import FileSystem, Place, probe
 from pytest_azchroot.errors import DiskError
 
-from . import layout, syscalls
+from . import layout, nodes, syscalls
+from .nodes import open_device, open_number
+from .volumes import Base, Volumes
 
 _MEMORY_NODES = {"null": 3, "zero": 5, "full": 7, "random": 8, "urandom": 9}
 """Minor numbers of major 1 (Documentation/admin-guide/devices.txt)."""
 _CONTROL = f"{layout.HOST_DEV}/loop-control"
+_MAPPER = "mapper/"
+_TAKEN = frozenset({*_MEMORY_NODES, "mapper", "disk", "fd", "tty", "ptmx", "pts", "shm", "stdin", "stdout", "stderr"})
+"""A volume group of such a name has no directory in /dev. LVM would not make it (vgcreate(8))."""
 _BLKFLSBUF = 0x1261  # include/uapi/linux/fs.h
 _LINK_CHARACTERS = frozenset("#+-.:=@_/")
 
@@ -56,49 +62,72 @@ def _no_umask() -> Iterator[None]:
         os.umask(before)
 
 
-def open_device(name: str, number: int, flags: int) -> int:
-    """Open a block device: by the build machine's node, on whose inode udev's lock is, else by a node made for it."""
-    node = f"{layout.HOST_DEV}/{name}"
-    with contextlib.suppress(FileNotFoundError):
-        status = os.stat(node)
-        if stat.S_ISBLK(status.st_mode) and status.st_rdev == number:
-            return os.open(node, flags | os.O_CLOEXEC)
-    return open_number(number, flags)
-
-
-def open_number(number: int, flags: int) -> int:
-    """Open a block device by number, whatever names exist."""
-    node = f"{layout.NODES}/{number}"
-    os.mknod(node, stat.S_IFBLK | 0o600, number)
-    try:
-        return os.open(node, flags | os.O_CLOEXEC)
-    finally:
-        os.unlink(node)
-
-
 class DiskNodes:
-    """The image's disk and its partitions in the private /dev."""
+    """The image's disk, its partitions and its logical volumes in the private /dev."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """:param path: ``/proc/self/fd/N``, which leads to the disk whatever its name is by now."""
         self._path = path
+        self._read_only = read_only
         self._nodes: dict[str, int] = {}
+        self._volumes: Volumes | None = None
         self.device = loop.open_disk(path, opener=open_device, control=_CONTROL, read_only=read_only)
 
     @property
     def _sysfs(self) -> str:
         return f"/sys/class/block/{self.device.name.replace('/', '!')}"
 
-    def nodes(self) -> dict[int, str]:
-        """Partition number → node; 0 is the disk."""
-        found = {0: self.device.path}
-        for name, (number, _) in self._partitions().items():
-            found[number] = f"/dev/{name}"
-        return dict(sorted(found.items()))
+    def nodes(self) -> dict[Place, str]:
+        """Partition number or logical volume → node; 0 is the disk."""
+        partitions = {number: f"/dev/{name}" for name, (number, _) in self._partitions().items()}
+        found: dict[Place, str] = {0: self.device.path, **dict(sorted(partitions.items()))}
+        if self._volumes is not None:
+            found |= {path: f"/dev/{name}" for path, name in self._volumes.names().items()}
+        return found
 
     def file_systems(self) -> list[FileSystem]:
-        """What is on the disk and on each partition."""
-        return [probe(node, number=number, size=self._size(node)) for number, node in self.nodes().items()]
+        """What is on the disk, on each partition and, once they are used, on each logical volume."""
+        volumes = {} if self._volumes is None else {each.path: each for each in self._volumes.all}
+        problems = {} if self._volumes is None else self._volumes.problems
+        found = []
+        for place, node in self.nodes().items():
+            if isinstance(place, int):
+                probed = probe(node, number=place, size=self._size(node))
+                found.append(replace(probed, problem=problems.get(place)))
+            else:
+                volume = volumes[place]
+                probed = probe(node, number=volume.first, size=volume.size)
+                found.append(replace(probed, volume=place))
+        refused = [volume for volume in volumes.values() if volume.problem is not None]
+        return [*found, *(FileSystem(each.first, "", 0, volume=each.path, problem=each.problem) for each in refused)]
+
+    def use_volumes(self) -> None:
+        """Make the logical volumes of the disk block devices, until it is released. Does nothing if they are.
+
+        :raises DiskError: LVM of the build machine has them already, or the kernel refuses one.
+        """
+        if self._volumes is None:
+            members = [each for each in self.file_systems() if each.type == "LVM2_member"]
+            self._volumes = Volumes(
+                self._path,
+                {each.number: self._base(each) for each in members},
+                read_only=self._read_only,
+                opener=open_device,
+                control=_CONTROL,
+            )
+            self.settle()
+
+    def _base(self, member: FileSystem) -> Base:
+        if member.number == 0:
+            return Base(self.device.name, self.device.number, 0, member.size)
+        name = os.path.basename(member.node)
+        start = blkpg.known_to_kernel(Path(self._sysfs))[member.number].start * blkpg.SECTOR
+        return Base(name, self._partitions()[name][1], start, member.size)
+
+    def loops(self) -> list[str]:
+        """Loop devices of logical volumes; like the disk's, the kernel frees them a moment after their last user."""
+        devices = () if self._volumes is None else self._volumes.devices.values()
+        return [device.name for device in devices if device.name.startswith("loop")]
 
     def _size(self, node: str) -> int:
         name = os.path.basename(node)
@@ -111,7 +140,8 @@ class DiskNodes:
         self._publish({**self._nodes, self.device.name: self.device.number})
         self._update_partitions()
         partitions = {name: device for name, (_, device) in self._partitions().items()}
-        self._publish({self.device.name: self.device.number, **partitions})
+        volumes = {} if self._volumes is None else self._volumes.nodes()
+        self._publish({self.device.name: self.device.number, **partitions, **volumes})
         self._link()
 
     def _update_partitions(self) -> None:
@@ -134,22 +164,20 @@ class DiskNodes:
 
     def _publish(self, wanted: dict[str, int]) -> None:
         for name in self._nodes.keys() - wanted.keys():
-            _unlink(f"{layout.DEV}/{name}")
-            _unlink(f"{layout.DEV}/{self._alias(name)}")
+            nodes.remove(self._alias(name))
+            nodes.remove(name)
         for name, number in wanted.items():
-            if self._nodes.get(name) == number and os.path.lexists(f"{layout.DEV}/{name}"):
-                continue
-            _unlink(f"{layout.DEV}/{name}")
-            os.makedirs(os.path.dirname(f"{layout.DEV}/{name}"), exist_ok=True)
-            with _no_umask():
-                os.mknod(f"{layout.DEV}/{name}", stat.S_IFBLK | 0o660, number)
-            _unlink(f"{layout.DEV}/{self._alias(name)}")
-            os.symlink(name, f"{layout.DEV}/{self._alias(name)}")
+            nodes.put_node(name, number)
+            nodes.put_link(self._alias(name), name)
         self._nodes = wanted
 
     def _alias(self, name: str) -> str:
-        # /dev/image and /dev/image1: the same on every run, whichever loop device was free
-        number = name.removeprefix(self.device.name).removeprefix("p")
+        """/dev/image and /dev/image1: the same on every run, whichever loop device was free. /dev/rootvg/rootlv, as
+        LVM has it."""
+        volume = lvm_mapper.split(name.removeprefix(_MAPPER)) if name.startswith(_MAPPER) else None
+        if volume is not None and volume[0] not in {*_TAKEN, *self._nodes} and not volume[0].startswith("image"):
+            return "/".join(volume)
+        number = name.removeprefix(self.device.name).removeprefix("p").removeprefix(_MAPPER)
         return f"image{number}"
 
     def _link(self) -> None:
@@ -157,14 +185,11 @@ class DiskNodes:
         exist on the machine that boots the image."""
         facts = [fact for node in self._nodes if (fact := self._facts(node)) is not None]
         for kind in ("uuid", "label", "partuuid", "partlabel"):
-            directory = f"{layout.DEV}/disk/by-{kind}"
-            os.makedirs(directory, exist_ok=True)
-            for name in os.listdir(directory):
-                os.unlink(f"{directory}/{name}")
+            nodes.clear(f"disk/by-{kind}")
             for fact in facts:
                 value: str | None = getattr(fact, kind)
-                if value and not os.path.lexists(link := f"{directory}/{link_name(value)}"):
-                    os.symlink(os.path.relpath(fact.node, f"/dev/disk/by-{kind}"), link)
+                if value and not nodes.is_there(link := f"disk/by-{kind}/{link_name(value)}"):
+                    nodes.put_link(link, fact.node.removeprefix("/dev/"))
 
     def _facts(self, name: str) -> FileSystem | None:
         # an unreadable node has no links; who asks for its file system gets the error
@@ -175,8 +200,11 @@ class DiskNodes:
 
     def in_use(self) -> list[str]:
         """Nodes that somebody has mounted, maps or otherwise claims: O_EXCL asks the kernel (open(2))."""
-        claimed = []
-        for node in self.nodes().values():
+        claimed = [] if self._volumes is None else self._volumes.foreign_holders()
+        ours = frozenset() if self._volumes is None else self._volumes.claimed
+        for place, node in self.nodes().items():
+            if place in ours:
+                continue
             try:
                 os.close(os.open(node, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC))
             except OSError:
@@ -185,7 +213,8 @@ class DiskNodes:
 
     def flush(self) -> None:
         """Write everything to the disk and forget what is cached, so that the next reader reads the disk."""
-        for number in [*self._nodes.values()]:
+        # what is made of others comes behind them
+        for number in reversed(self._nodes.values()):
             descriptor = open_number(number, os.O_RDWR)
             try:
                 os.fsync(descriptor)
@@ -199,20 +228,25 @@ class DiskNodes:
             finally:
                 os.close(descriptor)
 
-    def number_of(self, source: str) -> int | None:
-        """The number of the partition that a path names, None if it is not of this disk."""
+    def place_of(self, source: str) -> Place | None:
+        """The partition or logical volume that a path names, None if it is none of this disk."""
         try:
             device = os.stat(source).st_rdev
         except OSError:
             return None
         if device == self.device.number:
             return 0
+        volumes = {} if self._volumes is None else self._volumes.devices
+        if volume := next((path for path, each in volumes.items() if each.number == device), None):
+            return volume
         return next((number for number, each in self._partitions().values() if each == device), None)
 
     def reopen_read_only(self) -> None:
         """Let go of the disk, strictly, and take it again so that nobody can write to it."""
         name = self.device.name if self.device.backing else None
+        with_volumes = self._volumes is not None
         self.release()
+        self._read_only = True
         # what leads to the disk here was open for writing until now
         descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -221,16 +255,16 @@ class DiskNodes:
             os.close(descriptor)
         self.device = loop.open_disk(self._path, opener=open_device, control=_CONTROL, read_only=True, wanted=name)
         self.settle()
+        if with_volumes:
+            self.use_volumes()
 
     def release(self) -> None:
-        """Unbind the disk; strict."""
+        """Unbind the disk and what is made of it; strict."""
         self._publish({})
+        if self._volumes is not None:
+            self._volumes.release()
+            self._volumes = None
         loop.release(self.device, opener=open_device)
-
-
-def _unlink(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def link_name(value: str) -> str:

@@ -17,15 +17,25 @@ from .sandbox import Sandbox
 _SUBVOLUME = ("subvol=", "subvolid=")
 
 
-def plan(sandbox: Sandbox, *, partition: int | None, options: Sequence[str] = ()) -> MountPlan:
+def plan(
+    sandbox: Sandbox,
+    *,
+    partition: int | None,
+    lvm_root_device: str | None = None,
+    options: Sequence[str] = (),
+) -> MountPlan:
     """What to mount of the disk, in order. Each file system that may be the root is looked into, read-only.
 
     :param partition: the root, if the user names it.
+    :param lvm_root_device: the same, if it is a logical volume.
     :param options: the user's for the root: a ``subvol=`` there decides.
     :raises DiskError: which one is the root is not clear, or something that its fstab needs is not on the disk.
     """
     filesystems = sandbox.filesystems()
-    choice = discovery.candidates(filesystems, partition=partition)
+    if any(each.type == "LVM2_member" for each in filesystems):
+        sandbox.use_volumes()
+        filesystems = sandbox.filesystems()
+    choice = discovery.candidates(filesystems, partition=partition, lvm_root_device=lvm_root_device)
     words = [word for option in options for word in option.split(",")]
     subvolume = ",".join(word for word in words if word.startswith(_SUBVOLUME))
     looks = [look for each in choice.candidates for look in _looks(sandbox, each, subvolume)]
@@ -48,11 +58,11 @@ def mount_all(
     """
     wrap = wrapper or (lambda command: command)
     own = [option for option in plan.root.options if option != "nouuid"]  # mount() sees to that
-    sandbox.mount(sandbox.partition(plan.root.number), path=path, options=[*own, *options], wrapper=wrap)
+    sandbox.mount(sandbox.node(plan.root.place), path=path, options=[*own, *options], wrapper=wrap)
     top = sandbox.mount_path
     for each in plan.others:
         try:
-            sandbox.mount(sandbox.partition(each.number), path=f"{top}{each.path}", options=each.options, wrapper=wrap)
+            sandbox.mount(sandbox.node(each.place), path=f"{top}{each.path}", options=each.options, wrapper=wrap)
         except SandboxError as error:
             words = f"the image's /etc/fstab mounts {each.source} on {each.path}"
             raise SandboxError(error.what, why=f"{words}\n{error.why or ''}".strip(), hint=_hint(each.type)) from error
@@ -60,12 +70,13 @@ def mount_all(
 
 def _looks(sandbox: Sandbox, found: FileSystem, options: str) -> list[Look]:
     if found.type is None:
-        return [Look(found.number)]
+        return [Look(found.number, volume=found.volume)]
     try:
-        return [Look(number=found.number, **row) for row in sandbox.look(found.node, found.type, options=options)]
+        rows = sandbox.look(found.node, found.type, options=options)
     except SandboxError as error:
         # what this kernel cannot mount may still be no root: whoever needs it hears why it was not read
-        return [Look(found.number, problem=error.why or error.what)]
+        return [Look(found.number, volume=found.volume, problem=error.why or error.what)]
+    return [Look(number=found.number, volume=found.volume, **row) for row in rows]
 
 
 def _hint(kind: str | None) -> str | None:

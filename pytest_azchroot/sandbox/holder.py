@@ -87,7 +87,7 @@ class Holder:
         make_private_dev()
         self._disk = DiskNodes(Path(path), read_only=read_only)
         self._disk.settle()
-        self._image = Image(partition=self._disk.number_of, node=lambda number: self._disk.nodes()[number])
+        self._image = Image(place=self._disk.place_of, node=lambda place: self._disk.nodes()[place])
 
     def description(self) -> Message:
         """What the caller is told at the start."""
@@ -98,6 +98,7 @@ class Holder:
             "pid": self._pid,
             "device": self._disk.device.path,
             "backing": name,
+            "loops": self._disk.loops(),
         }
 
     # ---- requests: each name is one of the protocol
@@ -107,6 +108,10 @@ class Holder:
 
     def do_file_systems(self) -> list[Message]:
         return [asdict(found) for found in self._disk.file_systems()]
+
+    def do_use_volumes(self) -> Message:
+        self._disk.use_volumes()
+        return self.description()
 
     def do_prepare(self, path: str) -> str:
         return self._image.prepare(path)

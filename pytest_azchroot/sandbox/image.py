@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pytest_azchroot.disk.probe import Place
 from pytest_azchroot.errors import DirtyImageError, SandboxError
 from pytest_azchroot.leaving import attached_to
 
@@ -34,14 +35,14 @@ class Image:
     can be covered by overlays, and ``root`` is the merged tree as long as it is.
     """
 
-    def __init__(self, *, partition: Callable[[str], int | None], node: Callable[[int], str]) -> None:
-        """:param partition: the number of the partition of the disk that a mount's source is, None if it is none.
-        :param node: the node of a partition by now.
+    def __init__(self, *, place: Callable[[str], Place | None], node: Callable[[Place], str]) -> None:
+        """:param place: what of the disk a mount's source is, None if it is none of it.
+        :param node: the node of a place by now.
         """
         before = mounts.current()
         self._baseline = {mount.id for mount in before}
         self._build_machine = {mount.device for mount in before}
-        self._partition = partition
+        self._place = place
         self._node = node
         self._layers: tuple[Layer, ...] = ()
         self._sealed: list[tuple[Layer, str]] = []
@@ -253,18 +254,18 @@ class Image:
     def _live_layers(self) -> tuple[Layer, ...]:
         # what has the device of a file system of the build machine was bound from there
         ours = [mount for mount in self._ours() if mount.device not in self._build_machine]
-        return layers.of(ours, top=self.root, partition=self._partition)
+        return layers.of(ours, top=self.root, place=self._place)
 
     def mount_sealed(self) -> None:
         """Mount the recorded file systems read-only, out of sight of the image: an overlay will be on each.
 
         :raises SandboxError: one cannot be mounted any more.
         """
-        tops: dict[int, str] = {}
+        tops: dict[Place, str] = {}
         for layer in self._layers:
-            if layer.partition not in tops:
-                tops[layer.partition] = top = f"{layout.LOWER}/fs{layer.partition}"
-                node = self._node(layer.partition)
+            if layer.place not in tops:
+                tops[layer.place] = top = f"{layout.LOWER}/fs{len(tops)}"
+                node = self._node(layer.place)
                 os.mkdir(top)
                 try:
                     syscalls.mount(
@@ -273,7 +274,7 @@ class Image:
                 except OSError as error:
                     what = f"{node} ({layer.kind}) cannot be mounted again read-only"
                     raise SandboxError(what, why=os.strerror(error.errno or 0)) from error
-            self._sealed.append((layer, tops[layer.partition] + layer.root.rstrip("/")))
+            self._sealed.append((layer, tops[layer.place] + layer.root.rstrip("/")))
 
     def cover(self, lent: Sequence[Sequence[Sequence[str]] | None], *, host_resolv_conf: bool) -> str:
         """Put an overlay over each file system of the image, and lend to the merged tree.
@@ -290,7 +291,7 @@ class Image:
             covered = []
             for index, (layer, directory) in enumerate(stack):
                 target = layout.MERGED if layer.path == "/" else self._target(layer.path, directory=True)[0]
-                node = self._node(layer.partition)
+                node = self._node(layer.place)
                 covered.append(overlay.cover(index, layer, node=node, directory=directory, target=target))
                 self._merged = layout.MERGED
             if live:
@@ -343,7 +344,7 @@ class Image:
 
         :return: node, and how many bytes; None where it cannot.
         """
-        points = {mount.source: mount.point for mount in self._ours() if self._partition(mount.source) is not None}
+        points = {mount.source: mount.point for mount in self._ours() if self._place(mount.source) is not None}
         return [(node, self._at(point, syscalls.trim)) for node, point in points.items()]
 
     def sync(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from pytest_azchroot.disk.probe import Place
 from pytest_azchroot.errors import SandboxError
 
 from .mounts import Mount, within
@@ -19,8 +20,8 @@ class Layer:
 
     path: str
     """In the image: ``/``, ``/boot``."""
-    partition: int
-    """Its number; 0 is the disk."""
+    place: Place
+    """What of the disk it is on."""
     kind: str
     root: str
     """The directory of the file system that is seen there: ``/``, a subvolume, what was bound."""
@@ -34,23 +35,22 @@ class Layer:
         return {"xfs": ("nouuid",), "btrfs": ("subvolid=5",)}.get(self.kind, ())
 
 
-def of(mounts: Iterable[Mount], *, top: str, partition: Callable[[str], int | None]) -> tuple[Layer, ...]:
+def of(mounts: Iterable[Mount], *, top: str, place: Callable[[str], Place | None]) -> tuple[Layer, ...]:
     """The file systems of the disk that are mounted at or below a directory, in the order in which they were.
 
     What comes from elsewhere, a tmpfs or a directory of the build machine, is not the image's and is left out.
 
     :param top: where the image is mounted.
-    :param partition: the number of the partition that a mount's source is, None if it is none of this disk.
-    :raises SandboxError: the image's root or a part of it is on no partition of the disk, and so cannot be mounted
-        again.
+    :param place: what of the disk a mount's source is, None if it is none of it.
+    :raises SandboxError: the image's root or a part of it is not on the disk, and so cannot be mounted again.
     """
     found: dict[str, Layer] = {}
-    for mount, number in _of_the_disk(mounts, top, partition):
+    for mount, held in _of_the_disk(mounts, top, place):
         path = mount.point[len(top.rstrip("/")) :] or "/"
         if mount.root.endswith(_DELETED):
             raise _refusal(mount, "the directory that was bound there has been removed")
         found.pop(path, None)  # covered by this one
-        found[path] = Layer(path, number, mount.type, mount.root, tuple(set(_KEPT_FLAGS) & set(mount.options)))
+        found[path] = Layer(path, held, mount.type, mount.root, tuple(set(_KEPT_FLAGS) & set(mount.options)))
     if "/" not in found:
         why = "no partition of its disk is mounted there"
         hint = "mount the root by the node of its partition: {{ partition(1) }}"
@@ -59,15 +59,15 @@ def of(mounts: Iterable[Mount], *, top: str, partition: Callable[[str], int | No
 
 
 def _of_the_disk(
-    mounts: Iterable[Mount], top: str, partition: Callable[[str], int | None]
-) -> Iterator[tuple[Mount, int]]:
+    mounts: Iterable[Mount], top: str, place: Callable[[str], Place | None]
+) -> Iterator[tuple[Mount, Place]]:
     for mount in mounts:
         if within(mount.point, top):
-            number = partition(mount.source)
-            if number is not None:
-                yield mount, number
+            found = place(mount.source)
+            if found is not None:
+                yield mount, found
             elif mount.source.startswith(("/dev/mapper/", "/dev/dm-", "/dev/loop", "/dev/md")):
-                raise _refusal(mount, f"{mount.source} is no partition of the image's disk")
+                raise _refusal(mount, f"{mount.source} is nothing of the image's disk that was found there")
 
 
 def _refusal(mount: Mount, why: str) -> SandboxError:

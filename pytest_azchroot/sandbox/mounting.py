@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-from pytest_azchroot.disk.probe import FileSystem
+from pytest_azchroot.disk.probe import FileSystem, Place
 from pytest_azchroot.errors import SandboxError
 
 from . import environment, layout, stubs
@@ -33,14 +33,30 @@ class Mounting(Commands):
 
         :raises SandboxError: there is no such partition.
         """
+        return self.node(number)
+
+    def node(self, place: Place) -> str:
+        """The node of a partition or, after :meth:`use_volumes`, of a logical volume.
+
+        :raises SandboxError: there is no such thing.
+        """
         nodes: dict[str, str] = self.ask("nodes")
-        if str(number) not in nodes:
+        if str(place) not in nodes:
             there = ", ".join(each for each in nodes if each != "0") or "none"
-            raise SandboxError(f"{self.device} has no partition {number}", why=f"its partitions are: {there}")
-        return nodes[str(number)]
+            raise SandboxError(f"{self.device} has no partition {place}", why=f"its partitions are: {there}")
+        return nodes[str(place)]
+
+    def use_volumes(self) -> None:
+        """Find the logical volumes of LVM on the disk and make each a block device, until the disk is released; the
+        seal makes them again, read-only. What cannot be one says why in :meth:`filesystems`.
+
+        :raises DiskError: LVM of the build machine uses them already, or the kernel refuses one.
+        """
+        self._loops = self.ask("use_volumes")["loops"]
 
     def filesystems(self) -> tuple[FileSystem, ...]:
-        """What blkid finds on the disk (number 0) and on each partition."""
+        """What blkid finds on the disk (number 0), on each partition and, after :meth:`use_volumes`, on each logical
+        volume."""
         return tuple(FileSystem(**found) for found in self.ask("file_systems"))
 
     def look(self, node: str, kind: str, *, options: str = "") -> list[dict[str, Any]]:

@@ -110,6 +110,7 @@ class Sandbox(Mounting):
 
     def _wait_until_free(self) -> None:
         backing = self._backing
-        name = self.device.removeprefix("/dev/")
-        if backing is not None and not loop.wait_until_free(name, backing, patience=_FREE_PATIENCE):
-            raise SandboxError(f"{self.device} is still bound to {backing}", why="something outside the sandbox has it")
+        for name in (*self._loops, self.device.removeprefix("/dev/")):
+            if backing is not None and not loop.wait_until_free(name, backing, patience=_FREE_PATIENCE):
+                why = "something outside the sandbox has it"
+                raise SandboxError(f"/dev/{name} is still bound to {backing}", why=why)

@@ -47,6 +47,7 @@ class Sealing(Transfers):
         """The disk: ``/dev/loop3``, ``/dev/sdc``. The seal changes it if another program takes the loop device in
         between, and always if it was no loop device; ``/dev/image``, ``/dev/image1`` are the same all the time."""
         self._backing: str | None = connection.description["backing"]
+        self._loops: list[str] = connection.description["loops"]
 
     def ask(self, operation: str, **arguments: Any) -> Any:
         """A request to the holder, for the modules of this package.
@@ -124,7 +125,7 @@ class Sealing(Transfers):
                 unmounted = self.unmount()
             with laps("reopen"):
                 again = self.ask("reopen")
-                self.device, self._backing = again["device"], again["backing"]
+                self.device, self._backing, self._loops = again["device"], again["backing"], again["loops"]
             self._lent = lent
             with laps("overlay"):
                 self._cover(resolv_conf)

@@ -141,7 +141,7 @@ def test_luks_is_refused() -> None:
         plan(fs(1, "vfat"), fs(2, "crypto_LUKS"))
 
 
-@pytest.mark.parametrize(("kind", "words"), [("crypto_LUKS", "encrypted"), ("LVM2_member", "not mounted yet")])
+@pytest.mark.parametrize(("kind", "words"), [("crypto_LUKS", "encrypted"), ("LVM2_member", "none of them has")])
 def test_a_boot_partition_beside_it_is_not_taken_for_the_root(kind: str, words: str) -> None:
     with pytest.raises(DiskError, match=words):
         plan(fs(1), fs(2, kind), looks=[Look(1)])
@@ -152,6 +152,92 @@ def test_a_boot_partition_beside_it_is_not_taken_for_the_root(kind: str, words: 
 def test_an_encrypted_root_is_refused_however_it_was_found(facts: dict[str, Any]) -> None:
     with pytest.raises(DiskError, match="encrypted"):
         plan(fs(1), fs(2, "crypto_LUKS", parttype=ROOT_X86_64), **facts)
+
+
+# ---- logical volumes
+
+PV = fs(2, "LVM2_member")
+
+
+def lv(path: str, kind: str | None = "ext4", **facts: Any) -> FileSystem:
+    node = "/dev/mapper/" + path.replace("-", "--").replace("/", "-")
+    return FileSystem(2, node, 1 << 20, type=kind, volume=path, **{"uuid": f"uuid-{path}", **facts})
+
+
+def test_a_boot_partition_and_a_root_on_a_volume() -> None:
+    text = "/dev/mapper/vg-root / xfs\nUUID=uuid-1 /boot ext4\n/dev/vg/var /var ext4\nUUID=uuid-vg/home /home ext4\n/dev/vg/swap none swap\n"
+    volumes = [lv("vg/root", "xfs"), lv("vg/var"), lv("vg/home"), lv("vg/swap", "swap"), lv("vg/rest")]
+    looks = [Look(1), Look(2, volume="vg/root", fstab=text, os_release=OS), Look(2, volume="vg/var")]
+    found = plan(fs(1), PV, *volumes, looks=looks)
+    assert [(each.place, each.path) for each in found.mounts] == [
+        ("vg/root", "/"),
+        (1, "/boot"),
+        ("vg/var", "/var"),
+        ("vg/home", "/home"),
+    ]
+    assert found.root.options == ("nouuid",)
+    assert found.unused == ("the logical volume vg/rest (ext4)",)
+
+
+def test_the_only_file_system_is_on_a_volume() -> None:
+    found = plan(fs(1, "vfat"), PV, lv("vg/root"))
+    assert (found.root.place, found.by) == ("vg/root", "the only Linux file system")
+
+
+@pytest.mark.parametrize("device", ["/dev/my-vg/root-lv", "/dev/mapper/my--vg-root--lv"])
+def test_the_user_names_a_volume(device: str) -> None:
+    found = (DISK, fs(1), PV, lv("my-vg/root-lv"), lv("my-vg/other"))
+    choice = discovery.candidates(found, lvm_root_device=device)
+    chosen = discovery.plan(found, choice, [])
+    assert (chosen.root.place, chosen.by) == ("my-vg/root-lv", "lvm_root_device")
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("/dev/vg/nosuch", "no logical volume vg/nosuch: its logical volumes are: vg/root, vg/thin"),
+        ("/dev/sda2", "lvm_root_device: /dev/sda2 is not the name of a logical volume"),
+        ("/dev/vg/thin", "the logical volume vg/thin cannot be mounted as the root: it is a thin volume"),
+    ],
+)
+def test_the_user_names_a_volume_that_cannot_be(device: str, words: str) -> None:
+    there = (DISK, PV, lv("vg/root"), lv("vg/thin", None, problem="is a thin volume"))
+    with pytest.raises(DiskError, match=words):
+        discovery.candidates(there, lvm_root_device=device)
+
+
+def test_a_physical_volume_is_no_root_and_its_volumes_are_listed() -> None:
+    with pytest.raises(DiskError, match=r"it is a physical volume of LVM.*: vg/root") as caught:
+        plan(fs(1), PV, lv("vg/root"), partition=2)
+    assert "lvm_root_device" in str(caught.value)
+
+
+def test_a_damaged_physical_volume_is_said_only_if_it_is_needed() -> None:
+    damaged = fs(2, "LVM2_member", problem="is a physical volume of LVM that cannot be read: x")
+    assert plan(fs(1), damaged, looks=[Look(1, os_release=OS)]).root.place == 1
+    with pytest.raises(DiskError, match="cannot be read: x"):
+        plan(fs(1), damaged, looks=[Look(1)])
+    with pytest.raises(DiskError, match="cannot be read: x"):
+        plan(damaged)
+
+
+def test_a_line_that_needs_a_volume_that_cannot_be_used() -> None:
+    thin = lv("vg/thin", None, problem="is a thin volume")
+    with pytest.raises(DiskError, match="which cannot be mounted: it is a thin volume"):
+        mounted("/dev/vg/thin /x ext4", PV, thin)
+    assert why_skipped("/dev/vg/thin /x ext4 nofail", PV, thin) == "nofail, and it is a thin volume"
+
+
+def test_an_encrypted_volume_is_refused() -> None:
+    with pytest.raises(DiskError, match=r"volume vg/root .*is encrypted"):
+        plan(fs(1, "vfat"), PV, lv("vg/root", "crypto_LUKS"))
+
+
+def test_two_roots_on_volumes_are_listed_with_what_to_do() -> None:
+    looks = [Look(2, volume=f"vg/{name}", os_release=OS) for name in ("a", "b")]
+    with pytest.raises(DiskError, match=r"the logical volume vg/a \(Test OS\)\n.*vg/b") as caught:
+        plan(PV, lv("vg/a"), lv("vg/b"), looks=looks)
+    assert "lvm_root_device" in str(caught.value)
 
 
 # ---- subvolumes
@@ -265,8 +351,8 @@ def test_the_roots_own_line_tells_the_disks_name() -> None:
     assert mounted("/dev/sdb1 / ext4\n/dev/sdb2 /boot ext4", fs(2)) == [(2, "/boot")]
 
 
-def test_a_volume_of_lvm_says_what_it_is() -> None:
-    with pytest.raises(DiskError, match="volume of LVM"):
+def test_a_volume_that_is_not_there_lists_those_that_are() -> None:
+    with pytest.raises(DiskError, match="its logical volumes of LVM are: none"):
         mounted("/dev/mapper/vg-var /var ext4", fs(2, "LVM2_member"))
 
 
