@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pytest_azchroot.disk import blkpg, loop, lvm_mapper
+from pytest_azchroot.disk import blkpg, loop, lvm_mapper, writing
 from pytest_azchroot.disk.probe import FileSystem, Place, probe
-from pytest_azchroot.errors import DiskError
+from pytest_azchroot.errors import DirtyImageError, DiskError
 
 from . import layout, nodes, syscalls
 from .nodes import open_device, open_number
@@ -68,6 +68,7 @@ class DiskNodes:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """:param path: ``/proc/self/fd/N``, which leads to the disk whatever its name is by now."""
         self._path = path
+        self._mark: tuple[int, ...] | None = None
         self._read_only = read_only
         self._nodes: dict[str, int] = {}
         self._volumes: Volumes | None = None
@@ -254,9 +255,21 @@ class DiskNodes:
         finally:
             os.close(descriptor)
         self.device = loop.open_disk(self._path, opener=open_device, control=_CONTROL, read_only=True, wanted=name)
+        self._mark = writing.mark(self._path)
         self.settle()
         if with_volumes:
             self.use_volumes()
+
+    def require_unwritten(self) -> None:
+        """Nothing of ours can write to the disk once it was opened read-only; but code of the build machine, which a
+        check may be, can go behind it.
+
+        :raises DirtyImageError: somebody has.
+        """
+        if self._mark is not None and writing.mark(self._path) != self._mark:
+            what = f"the disk {self.device.path} was written to after its seal"
+            hint = "look for what writes to the disk's file, or to the device that it is, while checks run"
+            raise DirtyImageError(what, why="so it is not what was sealed and checked", hint=hint)
 
     def release(self) -> None:
         """Unbind the disk and what is made of it; strict."""

@@ -192,6 +192,7 @@ class Holder:
 
     def do_close(self) -> None:
         self._image.require_unmounted()
+        self._disk.require_unwritten()
         self._disk.release()
 
     # ---- children
