@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pytest_azchroot.disk.digest import digest_of
+from pytest_azchroot.errors import DiskError
 from pytest_azchroot.report.records import SUFFIX
 
 from . import stages, subject
@@ -58,7 +59,7 @@ def _text(path: Path) -> str:
 def strangers(names: Iterable[str], directory: Path) -> list[str]:
     """Names that a build made outside of its directory on the build machine, but for what Python compiles."""
     own = (f"{directory}/", "/proc/", "/dev/null")
-    return [name for name in names if not name.startswith(own) and "/__pycache__/" not in name]
+    return [name for name in names if not name.startswith(own) and "__pycache__" not in name]
 
 
 def files(directory: Path) -> frozenset[str]:
@@ -83,7 +84,10 @@ def misstated(image: Path, digests: Iterable[str]) -> list[str]:
 def _misstated(image: Path, digests: frozenset[str]) -> Iterator[str]:
     for name in subject.OUTPUTS:
         artifact, record = image / name, image / f"{name}{SUFFIX}"
-        digest = digest_of(artifact) if artifact.exists() else None
+        try:
+            digest = digest_of(artifact) if artifact.exists() else None
+        except DiskError as error:
+            digest = str(error)
         if digest is not None and digest not in digests:
             yield f"{name} is not what was sealed"
         if record.exists():

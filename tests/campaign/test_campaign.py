@@ -116,9 +116,8 @@ def test_the_moments_were_many_and_came(campaign: Campaign, request: pytest.Fixt
     outcomes = campaign.outcomes
     killed = [outcome.moment for outcome in outcomes if outcome.killed]
     request.config.stash[TALLY] = f"{tally(killed)}\n{len(killed)} killed, {len(outcomes) - len(killed)} moments missed"
-    assert len({str(moment) for moment in killed}) == len(killed)
     if campaign.cells == CELLS:
-        assert len(killed) >= MINIMUM
+        assert len({str(moment) for moment in killed}) >= MINIMUM
     assert len(outcomes) - len(killed) <= len(outcomes) * TOLERANCE
 
 

@@ -63,7 +63,9 @@ class Report:
     """What became of a build."""
 
     code: int | None = None
-    """The caller's exit code, a negative signal."""
+    """The caller's exit code, or the negative number of a signal."""
+    holder: int | None = None
+    """The last holder's, in the same way."""
     reached: bool = False
     """Whether the moment came."""
     died: bool = False
@@ -139,6 +141,8 @@ class Tracer:
         code = os.waitstatus_to_exitcode(status)
         if pid == caller:
             self.report.code = code
+        if self._roles.get(pid) == "holder":
+            self.report.holder = code
         if pid == self._victim and code == -signal.SIGKILL:
             self.report.died = True
         self._roles.pop(pid, None)
