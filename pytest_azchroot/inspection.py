@@ -6,15 +6,16 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_azchroot.disk import discovery, image, qemu, table
+from pytest_azchroot.disk import discovery, image, lvm, qemu, table
 from pytest_azchroot.disk.image import DiskImage
-from pytest_azchroot.disk.mountplan import Mount, MountPlan
-from pytest_azchroot.disk.partition import FileReader, Table
-from pytest_azchroot.disk.probe import FileSystem, probe_file
+from pytest_azchroot.disk.lvm import VolumeGroup
+from pytest_azchroot.disk.mountplan import Mount, MountPlan, named, said
+from pytest_azchroot.disk.partition import FileReader, Partition, PartReader, Table
+from pytest_azchroot.disk.probe import FileSystem, probe_file, probe_volume
 from pytest_azchroot.disk.space import human
 from pytest_azchroot.errors import AzchrootError, UnavailableError
 from pytest_azchroot.sandbox import Sandbox, discover
@@ -27,7 +28,9 @@ class Inspection:
     image: DiskImage
     table: Table | None
     filesystems: tuple[FileSystem, ...]
-    """Of the disk (number 0) and of each partition."""
+    """Of the disk (number 0), of each partition, and of each logical volume."""
+    groups: tuple[VolumeGroup, ...]
+    """Volume groups of LVM."""
     plan: MountPlan | None
     refusal: AzchrootError | None
     """Why there is no plan."""
@@ -53,12 +56,13 @@ def inspect(path: Path, *, partition: int | None = None) -> Inspection:
         with raw(found, fd) as disk:
             tables = table.read(FileReader(disk, found.size))
             partitions = () if tables is None else tables.partitions
-            filesystems = tuple(probe_file(disk, size=found.size, partition=each) for each in (None, *partitions))
+            probed = tuple(probe_file(disk, size=found.size, partition=each) for each in (None, *partitions))
+            filesystems, groups = _with_volumes(disk, probed, partitions)
             try:
                 plan = _plan(disk, filesystems, partition)
             except AzchrootError as error:
-                return Inspection(found, tables, filesystems, None, error)
-            return Inspection(found, tables, filesystems, plan, None)
+                return Inspection(found, tables, filesystems, groups, None, error)
+            return Inspection(found, tables, filesystems, groups, plan, None)
 
 
 @contextmanager
@@ -78,6 +82,17 @@ def raw(found: DiskImage, fd: int) -> Iterator[int]:
             doing=f"unpacking {found.path}",
         )
         yield file.fileno()
+
+
+def _with_volumes(
+    disk: int, probed: Sequence[FileSystem], partitions: Sequence[Partition]
+) -> tuple[tuple[FileSystem, ...], tuple[VolumeGroup, ...]]:
+    """The file systems of logical volumes too, and their groups: read from the image, no device is made."""
+    starts = {0: 0, **{each.number: each.start for each in partitions}}
+    members = [each for each in probed if each.type == "LVM2_member"]
+    survey = lvm.survey({each.number: PartReader(disk, starts[each.number], each.size) for each in members})
+    known = [replace(each, problem=survey.problems.get(each.number)) for each in probed]
+    return (*known, *(probe_volume(disk, volume, starts) for volume in survey.volumes)), survey.groups
 
 
 def _plan(disk: int, filesystems: Sequence[FileSystem], partition: int | None) -> MountPlan:
@@ -100,18 +115,38 @@ def as_text(found: Inspection) -> str:
         lines.append("no partition table")
     else:
         lines.append(f"partition table: {found.table.kind}, {found.table.sector_size}-byte sectors, {found.table.id}")
-    lines += ["", *_aligned([_HEAD, *_rows(found)])]
+    lines += ["", *_aligned([_HEAD, *_rows(found)]), *_volume_lines(found)]
+    lines += [f"problem: {said(each)} {each.problem}" for each in found.filesystems if each.problem and not each.volume]
     lines += [f"problem: {each}" for each in (found.table.problems if found.table else ())]
     if found.plan is not None:
         lines += ["", *_plan_lines(found.plan)]
     return "\n".join(lines)
 
 
+def _volume_lines(found: Inspection) -> list[str]:
+    """Each volume group, and what is on its volumes."""
+    lines = []
+    for group in found.groups:
+        on = ", ".join(named(number) for number in group.partitions)
+        lines += ["", f"volume group {group.name} on {on}, extents of {human(group.extent_size)}"]
+        rows = [_volume_row(each) for each in found.filesystems if (each.volume or "").startswith(f"{group.name}/")]
+        lines += [f"  {line}" for line in _aligned([_VOLUME_HEAD, *rows])] if rows else ["  no logical volumes"]
+    return lines
+
+
+def _volume_row(found: FileSystem) -> tuple[str, ...]:
+    name = (found.volume or "").partition("/")[2]
+    if found.problem:
+        return (name, "-", f"it {found.problem}", "", "")
+    return (name, human(found.size), found.type or "-", found.label or "-", found.uuid or "-")
+
+
+_VOLUME_HEAD = ("volume", "size", "file system", "label", "uuid")
 _HEAD = ("number", "start", "size", "type", "file system", "label", "uuid")
 
 
 def _rows(found: Inspection) -> list[tuple[str, ...]]:
-    whole, *rest = found.filesystems
+    whole, *rest = [each for each in found.filesystems if each.volume is None]
     parts = {each.number: each for each in (found.table.partitions if found.table else ())}
     rows: list[tuple[str, ...]] = []
     for each in [*([whole] if whole.type or not rest else []), *rest]:
@@ -124,9 +159,9 @@ def _rows(found: Inspection) -> list[tuple[str, ...]]:
 
 
 def _plan_lines(plan: MountPlan) -> list[str]:
-    title = f"root: partition {plan.root.number}" if plan.root.number else "root: the whole disk"
+    title = f"root: {named(plan.root.place)}"
     lines = [f"{title}, found by {plan.by}" + (f" ({plan.system})" if plan.system else "")]
-    rows = [(str(each.number), each.path, _how(each)) for each in plan.mounts]
+    rows = [(str(each.place), each.path, _how(each)) for each in plan.mounts]
     lines += [f"  mount {line}" for line in _aligned(rows)]
     lines += [f"  not mounted: {each.source} on {each.path}: {each.why}" for each in plan.skipped]
     lines += [f"  not mounted: {each}: not in /etc/fstab" for each in plan.unused]
@@ -155,6 +190,7 @@ def as_data(found: Inspection) -> dict[str, Any]:
         "allocated": found.image.allocated,
         "table": None if found.table is None else asdict(found.table),
         "filesystems": filesystems,
+        "volume_groups": [asdict(each) for each in found.groups],
         "plan": None if found.plan is None else asdict(found.plan),
         "refusal": None if refusal is None else {"what": refusal.what, "why": refusal.why, "hint": refusal.hint},
     }

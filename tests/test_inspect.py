@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from pytest_azchroot.cli import main
 from pytest_azchroot.disk import vhd
 
+from .disk import lvm_disk
+from .disk.lvm_writer import Group, Volume, write
 from .disk.tables import MIB, make, make_4096, read
 
 SCRIPT = 'label: gpt\n1: start=21M, size=+\n14: start=1M, size=8M, type=21686148-6449-6E6F-744E-656564454649\n15: start=9M, size=12M, type=uefi, name="esp"\n'
@@ -156,3 +159,72 @@ def test_a_partition_that_is_not_there(disk: Path, capsys: pytest.CaptureFixture
 def test_no_disk_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path / "nosuch.raw")]) == 1
     assert "nosuch.raw cannot be opened" in capsys.readouterr().err
+
+
+# ---- volumes of LVM
+
+
+@pytest.fixture
+def on_lvm(tmp_path: Path) -> Path:
+    return lvm_disk.make(tmp_path / "disk.raw", tmp_path / "tree")
+
+
+@pytest.mark.root
+def test_volumes_and_the_plan(on_lvm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = hashlib.sha256(on_lvm.read_bytes()).hexdigest()
+    assert main(["inspect", str(on_lvm)]) == 0
+    out, err = capsys.readouterr()
+    lines = [re.sub("[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", " ".join(line.split())) for line in out.splitlines()]
+    assert lines[5:] == [
+        "2 17.0 MiB 100.0 MiB Linux LVM LVM2_member - P0myvg-0000-0000-0000-0000-0000-000000",
+        "",
+        "volume group my-vg on partition 2, extents of 1.0 MiB",
+        "volume size file system label uuid",
+        "var 20.0 MiB ext4 var UUID",
+        "root 40.0 MiB ext4 root UUID",
+        "",
+        "root: the logical volume my-vg/root, found by its /etc/fstab and /etc/os-release (Test OS)",
+        "mount my-vg/root / ext4",
+        "mount 1 /boot ext4",
+        "mount my-vg/var /var ext4",
+    ]
+    assert err == ""
+    assert hashlib.sha256(on_lvm.read_bytes()).hexdigest() == before
+
+
+@pytest.mark.root
+def test_volumes_for_programs(on_lvm: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = inspected(on_lvm, capsys)
+    (group,) = found["volume_groups"]
+    assert (group["name"], group["partitions"]) == ("my-vg", [2])
+    piece = {"start": 0, "size": 40 * MIB, "stripes": [{"partition": 2, "offset": 31 * MIB}], "chunk": 0}
+    assert {each["name"]: each["pieces"] for each in group["volumes"]}["root"] == [piece]
+    assert found["plan"]["root"]["volume"] == "my-vg/root"
+    assert [each["volume"] for each in found["filesystems"]] == [None, None, None, "my-vg/var", "my-vg/root"]
+
+
+def test_without_root_volumes_are_there(
+    on_lvm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["inspect", str(on_lvm)]) == 0
+    out, err = capsys.readouterr()
+    assert "root    40.0 MiB  ext4         root   " in out
+    assert "run it as root" in err
+
+
+def test_what_of_lvm_cannot_be_used_is_said(
+    on_lvm: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    group = Group("my-vg", {"root": Volume([(0, 0, 9)], type="raid1")}, [100 * MIB])
+    write(on_lvm, group, [lvm_disk.PHYSICAL])
+    assert main(["inspect", str(on_lvm)]) == 0
+    assert "it is RAID of LVM (type raid1)" in capsys.readouterr().out
+    with on_lvm.open("r+b") as file:
+        file.seek(lvm_disk.PHYSICAL + 4096 + 600)
+        file.write(b"\xff")
+    assert main(["inspect", str(on_lvm)]) == 0
+    assert "problem: partition 2 (LVM2_member) is a physical volume of LVM that cannot be read: the checksum" in (
+        capsys.readouterr().out
+    )

@@ -53,6 +53,22 @@ class FileReader:
 
 
 @dataclass(frozen=True)
+class PartReader:
+    """A part of an open file or block device, as a disk of its own."""
+
+    descriptor: int
+    start: int
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """The bytes there; fewer at the end.
+
+        :raises OSError: as the system says.
+        """
+        return os.pread(self.descriptor, max(0, min(length, self.size - offset)), self.start + offset)
+
+
+@dataclass(frozen=True)
 class Partition:
     """One entry of a table."""
 

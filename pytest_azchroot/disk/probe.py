@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from pytest_azchroot.disk.lvm import LogicalVolume
 from pytest_azchroot.disk.partition import Partition
 from pytest_azchroot.errors import DiskError, UnavailableError
 
@@ -75,8 +76,7 @@ def probe_file(descriptor: int, *, size: int, partition: Partition | None = None
     :raises DiskError: it cannot be read, or holds contradictory signatures.
     """
     start, length = (0, size) if partition is None else (partition.start, min(partition.end, size) - partition.start)
-    node = f"/proc/self/fd/{descriptor}"
-    facts = _facts(node, "--offset", str(start), "--size", str(length), pass_fds=(descriptor,)) if length > 0 else {}
+    facts = _facts_of_part(descriptor, start, length)
     return FileSystem(
         number=0 if partition is None else partition.number,
         node="",
@@ -89,6 +89,30 @@ def probe_file(descriptor: int, *, size: int, partition: Partition | None = None
         parttype=None if partition is None else partition.type,
         pttype=facts.get("PTTYPE"),
     )
+
+
+def probe_volume(descriptor: int, volume: LogicalVolume, starts: Mapping[int, int]) -> FileSystem:
+    """Read the superblocks of a logical volume in an open disk image. Of one in several pieces only the beginning is
+    read, where superblocks are.
+
+    :param starts: where the partitions begin that are physical volumes, in bytes.
+    :raises UnavailableError: blkid is not installed.
+    :raises DiskError: it cannot be read, or holds contradictory signatures.
+    """
+    found = FileSystem(volume.first, "", volume.size, volume=volume.path, problem=volume.problem)
+    if not volume.pieces:
+        return found
+    first = volume.pieces[0]
+    stripe = first.stripes[0]
+    facts = _facts_of_part(descriptor, starts[stripe.partition] + stripe.offset, first.chunk or first.size)
+    return replace(found, type=facts.get("TYPE"), uuid=facts.get("UUID"), label=facts.get("LABEL"))
+
+
+def _facts_of_part(descriptor: int, start: int, length: int) -> dict[str, str]:
+    if length <= 0:
+        return {}
+    options = ("--offset", str(start), "--size", str(length))
+    return _facts(f"/proc/self/fd/{descriptor}", *options, pass_fds=(descriptor,))
 
 
 def _facts(node: str, *options: str, pass_fds: Sequence[int] = ()) -> dict[str, str]:
