@@ -32,8 +32,6 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
 
 
 def _problems(suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
-    if suite.image.spec.lvm_root_device:
-        yield "lvm_root_device: a root on LVM cannot be mounted yet"
     if suite.starts_from_itself:
         yield f"its source is made by {some([source.image.name for source in suite.sources])}, which starts from it"
     coming = frozenset(suite.needs for _ in suite.sources if suite.needs)
