@@ -23,7 +23,7 @@ from pytest_azchroot.disk.image import DiskImage
 from pytest_azchroot.errors import AzchrootError, DiskError, SandboxError, UnavailableError
 from pytest_azchroot.inspection import raw
 from pytest_azchroot.leaving import attached_to
-from pytest_azchroot.sandbox import Sandbox, discover, environment, terminal, visiting
+from pytest_azchroot.sandbox import Sandbox, architecture, discover, environment, terminal, visiting
 from pytest_azchroot.sandbox.result import Process
 from pytest_azchroot.sandbox.terminal import Pipes, Screen
 from pytest_azchroot.sandbox.visiting import Found, Visit
@@ -123,6 +123,7 @@ def _change(found: DiskImage, fd: int, command: Command, partition: int | None) 
 
 def _attend(sandbox: Sandbox, found: DiskImage, command: Command, banner: str) -> int:
     sandbox.lend(None)
+    architecture.require_runnable(sandbox)
     sandbox.lend_stubs(deny_services=True, defer_initramfs=False)
     # an overlay is for looking, but who tries an upgrade there shall start no service either
     return _watched(

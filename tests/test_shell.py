@@ -16,6 +16,7 @@ import pytest
 from pytest_azchroot.disk import vhd
 
 from .docs import userland
+from .sandbox import foreign
 from .sandbox.machine import descendants_of, eventually, is_alive, loops_below
 from .typist import Typist, azchroot, typing
 
@@ -169,6 +170,14 @@ def test_other_formats_are_unpacked(web: Path, tmp_path: Path, kind: str) -> Non
 def test_a_partition_can_be_named(web: Path) -> None:
     assert "the disk has no partition 7" in run(web, "--partition", "7", "--", "true", code=1)[1]
     assert run(web, "--partition", "0", "--", "echo", "here")[0] == "here\n"
+
+
+def test_an_image_of_another_machine(web: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(foreign.program(foreign.EM_IA64))
+    for request in ("rm /bin/sh", f"write {program} /bin/sh"):
+        subprocess.run(["debugfs", "-w", "-R", request, web], check=True, capture_output=True)
+    assert "the image is ia64 and this machine is " in run(web, code=1)[1]
 
 
 def test_no_disk_at_all(tmp_path: Path) -> None:

@@ -148,14 +148,14 @@ class Holder:
     def do_kill(self, target: int) -> None:
         for running in list(self._running.values()):
             if running.request == target:
-                process.end(lambda: process.tree(running.child, others=self._running), self._reap)  # noqa: B023
+                process.end(functools.partial(process.tree, running.child, others=self._running), self._reap)
 
     def do_admit(self) -> None:
         if self._visitors:
             self._visitors.admit()
 
-    def do_dismiss(self, why: str) -> list[Message]:
-        found = self._visitors.dismiss(why, reap=self._reap) if self._visitors else []
+    def do_dismiss(self, why: str, covered: bool) -> list[Message]:
+        found = self._visitors.dismiss(why, covered=covered, reap=self._reap) if self._visitors else []
         return [asdict(each) for each in found]
 
     def do_give_back(self) -> None:

@@ -67,9 +67,9 @@ class Sealing(Transfers):
 
     # ---- processes
 
-    def _dismiss(self, why: str) -> tuple[Process, ...]:
-        """End what visitors run (:mod:`.visitors`), and let none in until the image is lent or covered again."""
-        return tuple(Process(**found) for found in self.ask("dismiss", why=why))
+    def _dismiss(self, why: str, *, covered: bool = False) -> tuple[Process, ...]:
+        """End what visitors run (:mod:`.visitors`), or only what runs ``covered``, and let none in for now."""
+        return tuple(Process(**found) for found in self.ask("dismiss", why=why, covered=covered))
 
     def survivors(self) -> tuple[Process, ...]:
         """Processes that have outlived their command; not those of visitors, whom tests have nothing to do with."""
@@ -168,7 +168,7 @@ class Sealing(Transfers):
         :raises DirtyImageError: something of this machine holds one; who.
         """
         if self.is_covered:
-            self._dismiss("the build drops the overlay that this was written to")
+            self._dismiss("the build drops the overlay that this was written to", covered=True)
             self._uncover()
             self.ask("admit")
 

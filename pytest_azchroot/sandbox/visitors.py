@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,8 @@ class Visitor:
     channel: wire.Channel
     runs: bool = False
     """Whether something was started for him."""
+    covered: bool = False
+    """Whether that is in an overlay."""
     ended: str | None = None
     """Why it had to end."""
 
@@ -87,13 +89,14 @@ class Visitors:
     def _hear(self, visitor: Visitor) -> None:
         try:
             message, descriptors = visitor.channel.receive()
-        except (wire.ClosedError, OSError, ValueError):
+            request, operation, arguments = message["id"], message["op"], message["arguments"]
+        except Exception:  # gone, or somebody else's program: nobody who knocks ends the build
             self._leave(visitor)
             return
         try:
-            self._do(visitor, message["id"], message["op"], message["arguments"], descriptors)
+            self._do(visitor, request, operation, arguments, descriptors)
         except Exception as error:
-            visitor.answer(message["id"], {"error": faults.encode(error)})
+            visitor.answer(request, {"error": faults.encode(error)})
         finally:
             for each in descriptors:
                 os.close(each)
@@ -106,7 +109,7 @@ class Visitors:
         elif self._shut is not None:
             raise SandboxError("nobody can enter the image now", why=self._shut)
         elif operation == "enter" and descriptors and not visitor.runs:
-            visitor.runs = True
+            visitor.runs, visitor.covered = True, self._facts()["covered"]
             child = self._enter(lambda answer: visitor.answer(request, answer), descriptors, **arguments)
             self._running[child.pid] = visitor
 
@@ -127,21 +130,26 @@ class Visitors:
 
     def processes(self) -> list[int]:
         """Those of visitors, without the children of the holder that see to them."""
-        return [each for pid in self._running for each in process.below(pid)]
+        return self._below(self._running)
+
+    def _below(self, pids: Iterable[int]) -> list[int]:
+        return [each for pid in pids for each in process.below(pid)]
 
     def admit(self) -> None:
         """From here on visitors may enter."""
         self._shut = None
 
-    def dismiss(self, why: str, *, reap: Callable[[], None]) -> list[Process]:
+    def dismiss(self, why: str, *, covered: bool, reap: Callable[[], None]) -> list[Process]:
         """Let nobody in any more, and end what visitors run.
 
+        :param covered: only what runs in an overlay.
         :return: what that was.
         :raises SandboxError: a process does not end.
         """
         self._shut = why
-        for visitor in self._running.values():
-            visitor.ended = why
-        found = process.shown(self.processes())
-        process.end(lambda: [each for pid in self._running for each in process.family(pid)], reap)
+        going = {pid for pid, visitor in self._running.items() if visitor.covered or not covered}
+        for pid in going:
+            self._running[pid].ended = why
+        found = process.shown(self._below(going))
+        process.end(lambda: [each for pid in going & self._running.keys() for each in process.family(pid)], reap)
         return found
