@@ -167,7 +167,12 @@ class Build:
         if spec.manual_mount_command:
             sandbox.mount_manually(self._wrap(self._render(spec.manual_mount_command)), path=path)
             return
-        plan = discover.plan(sandbox, partition=spec.mount_partition, options=spec.mount_options)
+        plan = discover.plan(
+            sandbox,
+            partition=spec.mount_partition,
+            lvm_root_device=spec.lvm_root_device,
+            options=spec.mount_options,
+        )
         try:
             discover.mount_all(sandbox, plan, path=path, options=spec.mount_options, wrapper=self._wrap)
         except SandboxError as error:
