@@ -176,7 +176,8 @@ class Build:
         try:
             discover.mount_all(sandbox, plan, path=path, options=spec.mount_options, wrapper=self._wrap)
         except SandboxError as error:
-            if self._read_only and error.hint is None and "read-only" in (error.why or ""):  # mount(8)'s words
+            unclean = any(words in (error.why or "") for words in ("read-only", "write-protected"))  # mount(8), EROFS
+            if self._read_only and error.hint is None and unclean:
                 raise SandboxError(error.what, why=error.why, hint=_NOT_UNMOUNTED) from error
             raise
 
