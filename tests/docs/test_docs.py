@@ -144,7 +144,9 @@ def test_fixtures_names_every_attribute(kind: type, prefix: str) -> None:
 
 
 def test_errors_are_named() -> None:
-    names = {name for name, value in vars(errors).items() if inspect.isclass(value)} | {"CommandError"}
+    names = {
+        name for name, value in vars(errors).items() if inspect.isclass(value) and issubclass(value, Exception)
+    } | {"CommandError"}
     assert missing({f"`{name}`" for name in names}, "fixtures.md") == []
 
 
