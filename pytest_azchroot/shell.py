@@ -168,17 +168,31 @@ def _lock(fd: int, path: Path, *, write: bool) -> None:
     except BlockingIOError:
         other = "a shell or a build has it" if write else "a shell with --write or a build has it"
         raise DiskError(f"{path} is in use", why=other, hint=hint) from None
-    if write and _is_locked(fd):
+    if _is_written(fd) or (write and _is_locked(fd)):
         raise DiskError(f"{path} is in use", why="a virtual machine or another program has locked it", hint=hint)
     if users := _loops(path, write=write):
         raise DiskError(f"{path} is in use", why=f"{', '.join(users)} is bound to it", hint="see losetup; losetup -d")
 
 
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2): type, whence, start, length, pid
+_WRITTEN = 101  # QEMU's block/file-posix.c: RAW_LOCK_PERM_BASE and the bit of BLK_PERM_WRITE
+
+
+def _is_written(fd: int) -> bool:
+    """Whether QEMU has the file for a machine that writes to it."""
+    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITTEN, 1, 0)
+    try:
+        kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, wanted))
+    except OSError:  # this file system has no such locks
+        return False
+    return bool(kind != fcntl.F_UNLCK)
+
+
 def _is_locked(fd: int) -> bool:
-    """Whether somebody has locked a part of the file, as QEMU does while a machine runs on it. Else we do, all of it
+    """Whether somebody has locked a part of the file, as QEMU does for whatever it does. Else we do, all of it
     (fcntl(2), "Open file description locks")."""
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
     except OSError as error:
         return error.errno in {errno.EAGAIN, errno.EACCES}  # else this file system has no such locks
     return False
@@ -205,7 +219,7 @@ def in_build(directory: Path, *, command: Command = (), pid: int | None = None) 
     :raises SandboxError: nobody can enter now, or the build has ended.
     """
     _require_root()
-    with _signals(), Visit.begin(_chosen(directory, pid)) as visit:
+    with _signals(), Visit.begin(_chosen(directory, pid), waiting=_say_waiting) as visit:
         if visit.shut is not None:
             what = f"nobody can enter the image of {directory} now"
             raise SandboxError(what, why=visit.shut, hint="try again in a moment")
@@ -283,6 +297,10 @@ def _require_root() -> None:
 
 def _say(text: str) -> None:
     print(f"azchroot: {text}", file=sys.stderr, flush=True)
+
+
+def _say_waiting() -> None:
+    _say("waiting: the build is busy with the image's disk")
 
 
 def _say_left(processes: Sequence[Process]) -> None:

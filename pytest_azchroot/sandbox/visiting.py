@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from .wire import Message
 
 HOLDER = "azchroot-holder"
 """How the holder calls itself (proc_pid_comm(5))."""
+_PATIENCE = 2.0
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,12 @@ def _parent(pid: int) -> int:
 class Visit(Requests):
     """A way into the sandbox of a build. What runs there for us ends with it, and with us."""
 
-    def __init__(self, channel: wire.Channel) -> None:
+    def __init__(self, channel: wire.Channel, *, waiting: Callable[[], None]) -> None:
         super().__init__(channel)
-        facts: Message = self.ask("hello")
+        asked = self._send("hello", {})
+        if not select.select([channel], [], [], _PATIENCE)[0]:
+            waiting()
+        facts: Message = self._answer(asked)
         self.shut: str | None = facts["shut"]
         """Why nobody can enter now."""
         self.covered: bool = facts["covered"]
@@ -97,8 +102,10 @@ class Visit(Requests):
 
     @classmethod
     @contextlib.contextmanager
-    def begin(cls, found: Found) -> Iterator[Visit]:
-        """:raises SandboxError: the build has ended."""
+    def begin(cls, found: Found, *, waiting: Callable[[], None] = lambda: None) -> Iterator[Visit]:
+        """:param waiting: called if the build does not answer at once: it may be unmounting.
+        :raises SandboxError: the build has ended.
+        """
         end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             end.connect(_within(found.holder, layout.DOOR))
@@ -107,7 +114,7 @@ class Visit(Requests):
             raise SandboxError("the build has ended") from error
         channel = wire.Channel(end)
         try:
-            yield cls(channel)
+            yield cls(channel, waiting=waiting)
         finally:
             channel.close()
 

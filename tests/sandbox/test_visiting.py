@@ -4,6 +4,8 @@ outside."""
 from __future__ import annotations
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -124,6 +126,15 @@ def test_nobody_enters_while_it_closes(build: Sandbox, directory: Path) -> None:
             before.ask("enter")
         with visiting.Visit.begin(found) as after:
             assert after.shut == "the build closes the image"
+
+
+def test_a_busy_build_is_waited_for(build: Sandbox, directory: Path) -> None:
+    os.kill(build.holder, signal.SIGSTOP)
+    with typing(azchroot("shell", directory, "--", "echo", "here")) as typist:
+        typist.wait_for("azchroot: waiting: the build is busy")
+        os.kill(build.holder, signal.SIGCONT)
+        typist.wait_for("here")
+        assert typist.end() == 0
 
 
 def test_after_the_seal_they_may(build: Sandbox, directory: Path) -> None:
