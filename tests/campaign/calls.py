@@ -123,8 +123,8 @@ def label(name: str, arguments: Sequence[int]) -> str:
 
 
 def weight(kind: str) -> int:
-    """How much a kind of call is worth to be killed at: what makes or names a thing first, what changes
-    the machine before what merely waits."""
+    """How much a kind of call is worth to be killed at: what makes or names a thing most, what merely waits less than
+    what changes the machine."""
     if kind in _DECISIVE:
         return 12
     if kind in _WAITING:

@@ -39,6 +39,12 @@ class Cell:
     def __str__(self) -> str:
         return "-".join(filter(None, (self.victim, self.stage, self.mode)))
 
+    @property
+    def may_leave_partials(self) -> bool:
+        """Whether unfinished files may be left, for the next build to remove: where there are none without a name, and
+        where what has been finished replaces something, as manifests always do."""
+        return self.victim == "caller" and (self.mode != "" or self.stage == "finish")
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -127,7 +133,7 @@ def strike(cell: Cell, moments: Iterable[Moment], *, kills: int, directory: Path
 def _struck(cell: Cell, moment: Moment, directory: Path, before: frozenset[str], known: set[str]) -> Outcome:
     built = build(directory, moment=moment, mode=cell.mode, options=_options(cell.mode))
     killed = built.report["reached"] and built.report["died"]
-    problems = [*_left(directory, built, before, partials=cell.victim == "caller")]
+    problems = [*_left(directory, built, before, partials=cell.may_leave_partials)]
     problems += remains.misstated(_image(directory), known | _digests(directory))
     problems += _told(cell, built, killed=killed, published=any((directory / name).exists() for name in PUBLISHED))
     return Outcome(moment, killed, tuple(f"{each}\n{built.output}" for each in problems))
@@ -136,7 +142,7 @@ def _struck(cell: Cell, moment: Moment, directory: Path, before: frozenset[str],
 def _left(directory: Path, built: Built, before: frozenset[str], *, partials: bool) -> Iterator[str]:
     """What there is that there was not, but for what has been published.
 
-    :param partials: whether unfinished files may be there, which no one takes for an image, for the next build to remove.
+    :param partials: whether unfinished files may be there, which no one takes for an image.
     """
     report = built.report
     yield from (f"process that did not end: {each}" for each in report["left"])

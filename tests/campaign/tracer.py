@@ -27,7 +27,7 @@ from . import calls, stages
 from .moments import Moment, Numbering
 
 # include/uapi/linux/ptrace.h
-_CONT, _DETACH, _SYSCALL = 7, 17, 24
+_CONT, _SYSCALL = 7, 24
 _SEIZE, _LISTEN, _GET_SYSCALL_INFO = 0x4206, 0x4208, 0x420E
 _OPTIONS = (
     0x1  # TRACESYSGOOD
