@@ -111,7 +111,8 @@ class Options(Strict):
     copy_files: AbsolutePaths = ()
     """Files of the build machine that are in the image at the same path while steps run, and removed after."""
     lvm_root_device: Annotated[str, Checked(formats.lvm_device)] | None = None
-    """The logical volume that holds the root file system, like `/dev/rootvg/rootlv`. Not set: it is found."""
+    """The logical volume that holds the root file system, like `/dev/rootvg/rootlv` or `/dev/mapper/rootvg-rootlv`. Not
+    set: it is found."""
     pre_unmount_commands: Texts = ()
     """Shell commands for the build machine, run after the last step and before the image is unmounted."""
     deny_services: Flag = True

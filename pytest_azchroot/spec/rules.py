@@ -64,7 +64,8 @@ def _from_scratch(subject: Subject) -> Iterator[Broken]:
         yield Broken(("pre_mount_commands",), message, "an empty disk must be partitioned and filled", scratch)
     if spec.lvm_root_device is not None:
         message = "cannot be set together with from_scratch"
-        yield Broken(("lvm_root_device",), message, "activate and mount it with manual_mount_command", scratch)
+        hint = "it is found, if pre_mount_commands have deactivated its volume group in the end: vgchange -an"
+        yield Broken(("lvm_root_device",), message, hint, scratch)
 
 
 def _root_device(subject: Subject) -> Iterator[Broken]:
@@ -73,7 +74,7 @@ def _root_device(subject: Subject) -> Iterator[Broken]:
         message = "has no effect together with lvm_root_device"
         yield Broken(("mount_partition",), message, "remove one of them", ("lvm_root_device",))
     if spec.manual_mount_command is not None:
-        for name in ("mount_options", "mount_partition"):
+        for name in ("lvm_root_device", "mount_options", "mount_partition"):
             if name in subject.given and getattr(spec, name) not in (None, ()):
                 message = "has no effect together with manual_mount_command"
                 yield Broken((name,), message, "say it in that command", ("manual_mount_command",))

@@ -155,6 +155,11 @@ LVMS = [
         LOCAL + "manual_mount_command: x\nmount_partition: 1\nmount_options: [a]\n",
         [(5, "mount_partition", "manual_mount_command"), (6, "mount_options", "manual_mount_command")],
     ),
+    Case(
+        "a volume that nothing mounts",
+        LOCAL + "manual_mount_command: x\nlvm_root_device: /dev/a/b\n",
+        [(5, "lvm_root_device", "manual_mount_command")],
+    ),
 ]
 
 
