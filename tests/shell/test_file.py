@@ -1,64 +1,22 @@
-"""``azchroot shell FILE``: on a terminal and on pipes, looking and changing, and how it ends."""
+"""``azchroot shell FILE`` on pipes: looking and changing, and who else has the file."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pytest_azchroot.disk import vhd
+from tests.sandbox import foreign
+from tests.typist import azchroot
 
-from .docs import userland
-from .sandbox import foreign
-from .sandbox.machine import descendants_of, eventually, is_alive, loops_below
-from .typist import Typist, azchroot, typing
+from .conftest import digest, is_clean, read, run
 
 pytestmark = pytest.mark.root
-
-APPLETS = ("stty", "tty", "sleep", "kill", "seq", "head", "hostname", "env", "dd", "mount", "sync", "true")
-
-
-@pytest.fixture(scope="session")
-def shell_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An ext4 with a busybox."""
-    directory = tmp_path_factory.mktemp("shell")
-    root = directory / "root"
-    userland.busybox(root)
-    for applet in APPLETS:
-        if not (root / "bin" / applet).exists():
-            (root / "bin" / applet).symlink_to("busybox")
-    (root / "etc" / "os-release").write_text("ID=test\n")
-    (root / "usr" / "sbin").mkdir()
-    (root / "usr" / "sbin" / "service").write_text("#!/bin/sh\necho started\n")
-    (root / "usr" / "sbin" / "service").chmod(0o755)
-    return userland.disk(root, directory / "web.raw", size="24M")
-
-
-@pytest.fixture
-def web(shell_disk: Path, tmp_path: Path) -> Iterator[Path]:
-    """A copy of it; nothing may be left of the sandboxes around it."""
-    path = tmp_path / "web.raw"
-    subprocess.run(["cp", "--sparse=always", shell_disk, path], check=True)
-    yield path
-    assert eventually(lambda: loops_below(tmp_path) == [])
-
-
-def run(*arguments: str | Path, input: str | None = None, code: int = 0) -> tuple[str, str]:
-    """On pipes: standard output and standard error."""
-    done = subprocess.run(azchroot("shell", *arguments), input=input or "", capture_output=True, text=True, check=False)
-    assert done.returncode == code, done.stderr
-    return done.stdout, done.stderr
-
-
-def digest(path: Path) -> tuple[str, int]:
-    return hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns
 
 
 # ---- pipes
@@ -187,14 +145,6 @@ def test_no_disk_at_all(tmp_path: Path) -> None:
 # ---- changing
 
 
-def read(disk: Path, path: str) -> str:
-    return subprocess.run(["debugfs", "-R", f"cat {path}", disk], check=True, capture_output=True, text=True).stdout
-
-
-def is_clean(disk: Path) -> bool:
-    return subprocess.run(["e2fsck", "-f", "-n", disk], capture_output=True, check=False).returncode == 0
-
-
 def test_the_file_is_changed_and_closed_well(web: Path) -> None:
     _, err = run(web, "--write", "--", "sh", "-c", "echo new >/etc/new; exit 4", code=4)
     assert f"{web} is closed; checked: /dev/loop" in err
@@ -224,8 +174,11 @@ def test_what_is_damaged_is_an_error(web: Path) -> None:
 
 def test_a_command_that_is_not_there_leaves_it_closed(web: Path) -> None:
     assert "no such command" in run(web, "--write", "--", "nosuch", code=1)[1]
-    done = subprocess.run(["dumpe2fs", "-h", web], capture_output=True, text=True, check=True)
-    assert "needs_recovery" not in done.stdout
+    assert "needs_recovery" not in features(web)
+
+
+def features(disk: Path) -> str:
+    return subprocess.run(["dumpe2fs", "-h", disk], capture_output=True, text=True, check=True).stdout
 
 
 # ---- who else has it
@@ -290,126 +243,9 @@ def test_a_file_that_a_virtual_machine_has(web: Path) -> None:
         machine.stdin.close()
 
 
-# ---- a terminal
-
-
-@pytest.fixture
-def typist(web: Path) -> Iterator[Typist]:
-    """Somebody in the shell."""
-    with typing(azchroot("shell", web)) as typist:
-        typist.wait_for("[web] / # ")
-        yield typist
-
-
-def test_a_terminal(typist: Typist, web: Path) -> None:
-    assert f"{web}, read-only: what you write is dropped" in typist.seen and "exit, or Ctrl-D" in typist.seen
-    assert typist.run("tty; echo $TERM; hostname; echo $0") == "/dev/pts/0\nvt100\nweb\n/bin/sh\n"
-
-
-def test_its_size_and_changes_of_it(typist: Typist) -> None:
-    assert typist.run("stty size") == "24 80\n"
-    typist.resize(50, 132)
-    assert eventually(lambda: typist.run("stty size") == "50 132\n")
-
-
-def sleep(typist: Typist) -> None:
-    """Start something that lasts, and wait until it runs."""
-    typist.type("""sh -c 'echo sleep""ing; exec sleep 1000'\n""")
-    typist.wait_for("sleeping\r\n")
-
-
-def test_control_c_goes_to_the_command(typist: Typist) -> None:
-    sleep(typist)
-    typist.type("\x03")
-    typist.wait_for("# ")
-    assert typist.run("echo $?") == "130\n"
-
-
-def test_job_control(typist: Typist) -> None:
-    sleep(typist)
-    typist.type("\x1a")
-    typist.wait_for("# ")
-    assert "Stopped" in typist.run("jobs")
-
-
-def test_its_exit_code_and_the_modes_of_the_terminal(web: Path) -> None:
-    with typing(azchroot("shell", web)) as typist:
-        before = typist.modes()
-        typist.wait_for("# ")
-        assert typist.is_raw()
-        typist.type("exit 7\n")
-        assert typist.end() == 7
-        assert typist.modes() == before
-
-
-def test_control_d_leaves(typist: Typist) -> None:
-    typist.type("\x04")
-    assert typist.end() == 0
-
-
-def test_a_command_on_a_terminal(web: Path) -> None:
-    with typing(azchroot("shell", web, "--", "sh", "-c", "tty; exit 2")) as typist:
-        assert typist.wait_for("/dev/pts/0") == ""
-        assert typist.end() == 2
-
-
-@pytest.mark.parametrize("victim", ["SIGTERM", "SIGHUP", "holder", "keeper"])
-def test_the_terminal_is_itself_again_however_it_ends(web: Path, victim: str) -> None:
-    with typing(azchroot("shell", web)) as typist:
-        before = typist.modes()
-        typist.wait_for("# ")
-        below = descendants_of(typist.pid)
-        keeper, holder, *_ = below
-        if victim.startswith("SIG"):
-            number = getattr(signal, victim)
-            os.kill(typist.pid, number)
-        else:
-            os.kill(holder if victim == "holder" else keeper, signal.SIGKILL)
-        assert typist.end() == (128 + number if victim.startswith("SIG") else 1)
-        assert typist.modes() == before
-        assert not any(map(is_alive, below))
-        assert victim.startswith("SIG") or "the sandbox has died" in typist.seen
-
-
-@pytest.mark.parametrize("write", [False, True])
-def test_kill_9_leaves_nothing(web: Path, write: bool) -> None:
-    with typing(azchroot("shell", web, *(["--write"] if write else []))) as typist:
-        typist.wait_for("# ")
-        typist.type("(trap '' HUP TERM; sleep 1000) &\n")
-        typist.wait_for("# ")
-        below = descendants_of(typist.pid)
-        os.kill(typist.pid, signal.SIGKILL)
-        assert typist.end() == -9
-    assert eventually(lambda: not any(map(is_alive, below)))
-
-
-def test_a_terminal_that_is_closed_ends_it(web: Path) -> None:
-    with typing(azchroot("shell", web)) as typist:
-        typist.wait_for("# ")
-        below = descendants_of(typist.pid)
-        typist.hang_up()
-        assert eventually(lambda: not any(map(is_alive, [*below, typist.pid])))
-
-
-def test_control_c_while_it_starts(web: Path) -> None:
-    """At moments from the first import on; the terminal is not raw then, so it is a signal."""
-    for number in range(12):
-        with typing(azchroot("shell", web)) as typist:
-            before = typist.modes()
-            assert eventually(lambda: len(descendants_of(typist.pid)) > number % 4)  # noqa: B023
-            typist.type("\x03")
-            if typist.is_raw():
-                typist.type("exit 130\n")
-            assert typist.end() in {130, 0, -2}
-            assert typist.modes() == before
-
-
-def test_changing_on_a_terminal(web: Path) -> None:
-    with typing(azchroot("shell", "--write", web)) as typist:
-        typist.wait_for("writable: what you write changes the file")
-        typist.wait_for("# ")
-        typist.run("echo new >/etc/new")
-        typist.type("exit\n")
-        typist.wait_for("is closed; checked: ")
-        assert typist.end() == 0
-    assert read(web, "/etc/new") == "new\n" and is_clean(web)
+def test_sigterm_closes_it_well(web: Path) -> None:
+    with waiting(web, "--write") as writer:
+        writer.terminate()
+        assert writer.wait() == 128 + signal.SIGTERM
+    assert is_clean(web)
+    assert "needs_recovery" not in features(web)
