@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 class Typist:

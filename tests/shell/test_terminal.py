@@ -117,7 +117,7 @@ def test_a_terminal_that_is_closed_ends_it(web: Path) -> None:
 
 def test_control_c_while_it_starts(web: Path) -> None:
     """At moments from the first import on; the terminal is not raw then, so it is a signal."""
-    for number in range(12):
+    for number in range(8):
         with typing(azchroot("shell", web)) as typist:
             before = typist.modes()
             assert eventually(lambda: len(descendants_of(typist.pid)) > number % 4)  # noqa: B023
