@@ -53,6 +53,22 @@ def loops_over(disk: Path) -> list[str]:
     return sorted(done.splitlines())
 
 
+def has_mapper() -> bool:
+    """Whether this kernel has device-mapper; then volumes are devices of it, see test_mapper.py."""
+    try:
+        os.close(os.open("/dev/mapper/control", os.O_RDWR))  # loads the module
+    except OSError:
+        return "device-mapper" in Path("/proc/misc").read_text()
+    return True
+
+
+@pytest.fixture
+def no_mapper() -> None:
+    """For what is only so without it."""
+    if has_mapper():
+        pytest.skip("device-mapper: this kernel has it")
+
+
 def mounted(sandbox: Sandbox) -> dict[str, str]:
     top = sandbox.mount_path
     fields = [row.split() for row in sandbox.outside("cat /proc/mounts").stdout.splitlines()]
@@ -87,6 +103,7 @@ def test_the_user_names_it(sandbox: Sandbox) -> None:
     assert (found.root.volume, found.by) == ("my-vg/root", "lvm_root_device")
 
 
+@pytest.mark.usefixtures("no_mapper")
 def test_nothing_is_made_of_a_disk_until_it_is_needed(sandbox: Sandbox, disk: Path) -> None:
     assert len(loops_over(disk)) == 1
     sandbox.use_volumes()
@@ -142,12 +159,6 @@ def test_the_seal_makes_them_again_read_only(sandbox: Sandbox, disk: Path) -> No
     build(sandbox)
     sandbox.seal()
     before = hashlib.sha256(disk.read_bytes()).hexdigest()
-    rows = [row.split() for row in loops_over(disk)]
-    assert sorted((int(offset), int(size), read_only) for offset, size, read_only, _ in rows) == [
-        (0, 0, "1"),
-        (place(VOLUMES["var"]), 20 * MIB, "1"),
-        (place(VOLUMES["root"]), 40 * MIB, "1"),
-    ]
     assert sandbox.inside("cat /etc/motd /var/made /boot/kernel").stdout == "hello\nvar\nboot\n"
     sandbox.inside("echo x > /var/x; echo x > /etc/x; rm /boot/kernel")
     assert [each.path for each in sandbox.writes()] == ["/boot/kernel", "/etc/x", "/var/x"]
@@ -155,6 +166,19 @@ def test_the_seal_makes_them_again_read_only(sandbox: Sandbox, disk: Path) -> No
     sandbox.unmount()
     sandbox.close()
     assert hashlib.sha256(disk.read_bytes()).hexdigest() == before
+
+
+@pytest.mark.usefixtures("no_mapper")
+def test_without_device_mapper_they_are_loop_devices(sandbox: Sandbox, disk: Path) -> None:
+    build(sandbox)
+    for read_only in ("0", "1"):
+        rows = [row.split() for row in loops_over(disk)]
+        assert sorted((int(offset), int(size), *flags) for offset, size, *flags in rows) == [
+            (0, 0, read_only, "1"),
+            (place(VOLUMES["var"]), 20 * MIB, read_only, "1"),
+            (place(VOLUMES["root"]), 40 * MIB, read_only, "1"),
+        ]
+        sandbox.seal()
 
 
 def test_an_overlay_before_the_seal(sandbox: Sandbox) -> None:
@@ -178,6 +202,7 @@ def test_who_holds_a_volume_is_said(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
 def test_xfs_and_extended_volumes(disk: Path, tmp_path: Path, kind: str) -> None:
+    """The extension of the one goes on where it ended: it is in one piece."""
     if kind == "xfs":
         with disk.open("r+b") as file:
             file.truncate(500 * MIB)
@@ -204,9 +229,8 @@ def test_xfs_and_extended_volumes(disk: Path, tmp_path: Path, kind: str) -> None
 # ---- what cannot be
 
 
+@pytest.mark.usefixtures("no_mapper")
 def test_several_pieces_need_device_mapper(disk: Path) -> None:
-    if Path("/sys/class/misc/device-mapper").exists():
-        pytest.skip("device-mapper: is there")
     group = Group("my-vg", {"root": Volume([(0, 30, 10), (0, 50, 5)])}, [100 * MIB])
     write(disk, group, [lvm_disk.PHYSICAL])
     with Sandbox.start(disk, hostname="image") as sandbox, pytest.raises(DiskError) as caught:
