@@ -1,1 +1,1 @@
-"""Azure on loopback: Resource Manager with disks that are real, the instance metadata service and the token endpoints."""
+"""Azure on loopback: Resource Manager with disks that are real, instance metadata, token endpoints."""
