@@ -52,7 +52,7 @@ class Mounting(Commands):
 
         :raises DiskError: LVM of the build machine uses them already, or the kernel refuses one.
         """
-        self._loops = self.ask("use_volumes")["loops"]
+        self._know_loops(self.ask("use_volumes")["loops"])
 
     def filesystems(self) -> tuple[FileSystem, ...]:
         """What blkid finds on the disk (number 0), on each partition and, after :meth:`use_volumes`, on each logical

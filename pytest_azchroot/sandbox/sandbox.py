@@ -109,8 +109,7 @@ class Sandbox(Mounting):
         self._wait_until_free()
 
     def _wait_until_free(self) -> None:
-        backing = self._backing
-        for name in (*self._loops, self.device.removeprefix("/dev/")):
+        for name, backing in {**self._loops, self.device.removeprefix("/dev/"): self._backing}.items():
             if backing is not None and not loop.wait_until_free(name, backing, patience=_FREE_PATIENCE):
                 why = "something outside the sandbox has it"
                 raise SandboxError(f"/dev/{name} is still bound to {backing}", why=why)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_azchroot.disk import loop
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError, recast, told
 
 from .connection import Connection
@@ -47,7 +48,8 @@ class Sealing(Transfers):
         """The disk: ``/dev/loop3``, ``/dev/sdc``. The seal changes it if another program takes the loop device in
         between, and always if it was no loop device; ``/dev/image``, ``/dev/image1`` are the same all the time."""
         self._backing: str | None = connection.description["backing"]
-        self._loops: list[str] = connection.description["loops"]
+        self._loops: dict[str, str | None] = {}
+        """Those of logical volumes, and what they are bound to."""
 
     def ask(self, operation: str, **arguments: Any) -> Any:
         """A request to the holder, for the modules of this package.
@@ -125,7 +127,8 @@ class Sealing(Transfers):
                 unmounted = self.unmount()
             with laps("reopen"):
                 again = self.ask("reopen")
-                self.device, self._backing, self._loops = again["device"], again["backing"], again["loops"]
+                self.device, self._backing = again["device"], again["backing"]
+                self._know_loops(again["loops"])
             self._lent = lent
             with laps("overlay"):
                 self._cover(resolv_conf)
@@ -138,6 +141,9 @@ class Sealing(Transfers):
             raise self._failure from error.__cause__
         self._sealed = Sealed(unmounted, self.device, laps.seconds)
         return self._sealed
+
+    def _know_loops(self, names: Iterable[str]) -> None:
+        self._loops = {name: loop.bound_to(name) for name in names}
 
     # ---- overlays
 

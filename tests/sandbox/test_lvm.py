@@ -226,6 +226,23 @@ def test_xfs_and_extended_volumes(disk: Path, tmp_path: Path, kind: str) -> None
         sandbox.close()
 
 
+def test_a_block_device_instead_of_a_file(disk: Path) -> None:
+    device = run("losetup", "--find", "--show", "--partscan", disk).strip()
+    try:
+        with Sandbox.start(Path(device), hostname="image") as sandbox:
+            build(sandbox)
+            sandbox.seal()
+            assert sandbox.inside("cat /etc/motd /var/made").stdout == "hello\nvar\n"
+            sandbox.unmount()
+            sandbox.close()
+        with Sandbox.start(Path(device), hostname="image") as sandbox:
+            build(sandbox)
+        assert run("losetup", "--list", "--noheadings", "--associated", device) == ""
+    finally:
+        run("losetup", "--detach", device)
+    assert lvm_disk.read(disk, place(VOLUMES["root"]), "/etc/motd") == "hello\n"
+
+
 # ---- what cannot be
 
 
