@@ -1,0 +1,47 @@
+"""These tests cannot reach anything off this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+
+import pytest
+
+from .isolation import METADATA_ADDRESS, ReachedOutError, _guarded
+
+
+@pytest.mark.parametrize("address", ["192.0.2.1", "8.8.8.8"])
+def test_nothing_else_can_be_reached(address: str) -> None:
+    with pytest.raises((OSError, ReachedOutError)):
+        socket.create_connection((address, 80), timeout=5)
+
+
+@pytest.mark.root
+def test_the_metadata_address_is_this_machine() -> None:
+    with socket.create_server((METADATA_ADDRESS, 0)) as server:
+        socket.create_connection(server.getsockname(), timeout=5).close()
+
+
+@pytest.mark.root
+def test_loopback_is_the_only_interface() -> None:
+    assert [name for _, name in socket.if_nameindex()] == ["lo"]
+
+
+@pytest.mark.root
+def test_threads_are_in_it_too() -> None:
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(os.readlink("/proc/thread-self/ns/net")))
+    thread.start()
+    thread.join()
+    assert seen == [os.readlink("/proc/self/ns/net")] != [os.readlink(f"/proc/{os.getppid()}/ns/net")]
+
+
+def test_without_a_namespace_the_interpreter_refuses() -> None:
+    with _guarded(), pytest.raises(ReachedOutError):
+        socket.create_connection((METADATA_ADDRESS, 80), timeout=5)
+
+
+def test_the_guard_lets_loopback_through() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, _guarded():
+        socket.create_connection(server.getsockname(), timeout=5).close()
