@@ -40,12 +40,13 @@ class Found:
 
 
 def find(directory: Path) -> list[Found]:
-    """The running builds of an image.
+    """The running builds of an image, by the PID of their session.
 
     :raises SandboxError: there are sandboxes that this user may not look into.
     """
     wanted = directory.resolve()
-    return [found for holder in _holders() if (found := _about(holder)) is not None and found.directory == wanted]
+    builds = [found for holder in _holders() if (found := _about(holder)) is not None]
+    return sorted((each for each in builds if each.directory == wanted), key=lambda each: each.session)
 
 
 def _holders() -> Iterator[int]:
