@@ -58,9 +58,9 @@ def _holders() -> Iterator[int]:
 
 
 def _innermost(pid: str) -> int:
-    """The PID that a process has in its own namespace."""
+    """The PID that a process has in its own namespace; 0 if that is not said."""
     lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
-    return next(int(line.split()[-1]) for line in lines if line.startswith("NSpid:"))
+    return next((int(line.split()[-1]) for line in lines if line.startswith("NSpid:")), 0)
 
 
 def _about(holder: int) -> Found | None:
