@@ -2,7 +2,7 @@
 
 They leave the bounding set, so that no set-uid program in the image brings them back (capabilities(7)).
 What packages need stays: CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID, SETUID, SETPCAP, SETFCAP, SYS_CHROOT,
-NET_BIND_SERVICE, NET_RAW, LINUX_IMMUTABLE, IPC_LOCK, SYS_NICE, SYS_RESOURCE, AUDIT_WRITE and the like.
+NET_BIND_SERVICE, LINUX_IMMUTABLE, IPC_LOCK, SYS_NICE, SYS_RESOURCE, AUDIT_WRITE and the like.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from . import syscalls
 REFUSED: dict[str, tuple[int, str]] = {
     "DAC_READ_SEARCH": (2, "open_by_handle_at(2) reaches files outside the root directory"),
     "NET_ADMIN": (12, "addresses, routes and filters are the build machine's"),
+    "NET_RAW": (13, "packets of all programs could be read and forged, past every filter of connections"),
     "SYS_MODULE": (16, "modules would be loaded into the build machine's kernel"),
     "SYS_RAWIO": (17, "memory and I/O ports are the build machine's"),
     "SYS_PTRACE": (19, "/proc/1/root is the build machine's file system"),

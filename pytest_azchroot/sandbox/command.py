@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pytest_azchroot.errors import SandboxError
 
-from . import capabilities, namespaces, seccomp
+from . import capabilities, cgroup, namespaces, seccomp, syscalls
 from .passwd import Accounts, UnknownNameError, User
 
 _BIG_ENOUGH = 1 << 24
@@ -30,8 +30,13 @@ class Command:
     """Whether its syncs are answered and not carried out."""
 
 
-def run_outside(command: Command) -> None:
-    """Become a tool of the build machine, in the sandbox's namespaces."""
+def run_outside(command: Command, *, grouped: bool) -> None:
+    """Become a tool of the build machine, in the sandbox's namespaces.
+
+    :param grouped: whether this process is in the sandbox's control group, in which the image is held.
+    """
+    if grouped:
+        cgroup.leave()
     seccomp.install()
     _execute(command.argv, command.environment, command.directory or "/")
 
@@ -39,6 +44,7 @@ def run_outside(command: Command) -> None:
 def run_inside(command: Command, *, root: str, last_capability: int) -> None:
     """Become a command in the image."""
     called = command.argv[0] if command.argv else "the shell"
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # no cgroup2 that it mounts or is lent shows a group to move to
     namespaces.enter(root, nodes="MKNOD" in command.unconfined)
     try:
         with capabilities.only_for_files():

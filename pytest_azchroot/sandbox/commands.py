@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +92,7 @@ class Commands(Sealing):
         return self._run(
             "inside",
             command,
-            {"environment": variables, "directory": _text(cwd), "user": user, **asdict(self._confinement)},
+            {"environment": variables, "directory": _text(cwd), "user": user, **self._confinement.of_a_command},
             timeout=timeout,
             content=_bytes(input),
             ok_codes=ok_codes if check else None,
@@ -168,7 +167,7 @@ def attendance(
     size: tuple[int, int] | None,
 ) -> dict[str, Any]:
     """What the holder is asked for, for a command that a person watches."""
-    return {"argv": [*command], "environment": dict(variables), "size": size, **asdict(confinement)}
+    return {"argv": [*command], "environment": dict(variables), "size": size, **confinement.of_a_command}
 
 
 def _text(path: str | Path | None) -> str | None:

@@ -12,7 +12,7 @@ from typing import IO
 
 from pytest_azchroot.errors import DiskError, SandboxError
 
-from . import environment, wire
+from . import cgroup, environment, wire
 from .asking import Requests
 from .wire import Message
 
@@ -26,16 +26,28 @@ _END_OF_ERRORS = 4000
 class Connection(Requests):
     """A running sandbox, as the caller has it."""
 
-    def __init__(self, *, path: str, hostname: str, read_only: bool = False, visitors: Message | None = None) -> None:
-        """:param visitors: what :class:`~.visitors.Visitors` tells them; None lets nobody in."""
+    def __init__(
+        self,
+        *,
+        path: str,
+        hostname: str,
+        read_only: bool = False,
+        metadata_service: bool = False,
+        visitors: Message | None = None,
+    ) -> None:
+        """:param metadata_service: whether commands in the image reach it.
+        :param visitors: what :class:`~.visitors.Visitors` tells them; None lets nobody in.
+        """
         channel, theirs = wire.pair()
         super().__init__(channel)
         self._holder: int | None = None
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in let_go
+        self._group = None if metadata_service else cgroup.new()
         caller = os.pidfd_open(os.getpid())
-        arguments = [_PACKAGES, str(theirs.fileno()), str(caller)]
+        arguments = [_PACKAGES, str(theirs.fileno()), str(caller), self._group or ""]
         try:
-            self._send_disk(path, {"hostname": hostname, "read_only": read_only, "visitors": visitors})
+            options = {"hostname": hostname, "read_only": read_only, "visitors": visitors}
+            self._send_disk(path, {**options, "metadata_service": metadata_service, "group": self._group})
             self._keeper = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, *arguments],
                 pass_fds=(theirs.fileno(), caller),
@@ -98,6 +110,8 @@ class Connection(Requests):
             select.select([self._holder], [], [], _PATIENCE)
             os.close(self._holder)
             self._holder = None
+        if self._group is not None:
+            cgroup.remove(self._group)
 
     @property
     def keeper(self) -> int:

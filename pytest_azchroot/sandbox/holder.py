@@ -26,6 +26,7 @@ from . import (
     landlock,
     layout,
     looking,
+    metadata,
     namespaces,
     process,
     syscalls,
@@ -62,9 +63,17 @@ class Holder:
     """What the sandbox holds, and the answers to requests about it."""
 
     def __init__(
-        self, channel: wire.Channel, *, path: str, hostname: str, read_only: bool, visitors: Message | None
+        self,
+        channel: wire.Channel,
+        *,
+        path: str,
+        hostname: str,
+        read_only: bool,
+        visitors: Message | None,
+        reaches_metadata: str | None,
     ) -> None:
         self._channel = channel
+        self._reaches_metadata = reaches_metadata
         self._poll = select.poll()
         self._running: dict[int, Running] = {}
         self._last_capability = capabilities.last_known()
@@ -99,6 +108,7 @@ class Holder:
             "device": self._disk.device.path,
             "backing": name,
             "loops": self._disk.loops(),
+            "reaches_metadata": self._reaches_metadata,
         }
 
     # ---- requests: each name is one of the protocol
@@ -198,8 +208,8 @@ class Holder:
     # ---- children
 
     def start_outside(self, request: int, descriptors: Sequence[int], *, settles: bool, **command: Any) -> None:
-        outside = Command(**command)
-        self._start(request, descriptors, lambda: run_outside(outside), settles=settles)
+        outside, grouped = Command(**command), self._reaches_metadata is None
+        self._start(request, descriptors, lambda: run_outside(outside, grouped=grouped), settles=settles)
 
     def start_inside(self, request: int, descriptors: Sequence[int], **command: Any) -> None:
         inside, root, last = Command(**command), self._image.root, self._last_capability
@@ -349,13 +359,15 @@ def main(channel: wire.Channel, keeper: int) -> NoReturn:
     syscalls.prctl(syscalls.PR_SET_DUMPABLE, 0)
     try:
         options, (disk,) = channel.receive()
+        group, allowed = options.pop("group"), options.pop("metadata_service")
+        reaches_metadata = metadata.ALLOWED if allowed else metadata.deny(group)
         # only now: the keeper must not hold the mount namespace
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS)
         except OSError as error:
             raise namespaces.denied("mount, IPC and UTS", error) from error
         try:
-            holder = Holder(channel, path=f"/proc/self/fd/{disk}", **options)
+            holder = Holder(channel, path=f"/proc/self/fd/{disk}", reaches_metadata=reaches_metadata, **options)
         except PermissionError as error:
             raise namespaces.forbidden(error) from error
     except Exception as error:

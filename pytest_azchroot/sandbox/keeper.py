@@ -14,14 +14,14 @@ import socket
 import sys
 from typing import NoReturn
 
-from pytest_azchroot.sandbox import faults, holder, namespaces, syscalls, wire
+from pytest_azchroot.sandbox import cgroup, faults, holder, namespaces, syscalls, wire
 
 _NOT_STARTED = 4
 
 
 def main() -> NoReturn:
-    """``keeper SOCKET CALLER``: two descriptors."""
-    end, caller = int(sys.argv[1]), int(sys.argv[2])
+    """``keeper SOCKET CALLER GROUP``: two descriptors, and the path of the control group to be removed, or nothing."""
+    end, caller, group = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the caller may have blocked some
     plain = socket.socket(fileno=end)
     plain.set_inheritable(False)
@@ -39,10 +39,10 @@ def main() -> NoReturn:
         os.close(caller)
         holder.main(channel, myself)
     channel.close()  # else the caller would not read the end of the holder
-    _watch(caller, pid)
+    _watch(caller, pid, group)
 
 
-def _watch(caller: int, pid: int) -> NoReturn:
+def _watch(caller: int, pid: int, group: str) -> NoReturn:
     child = os.pidfd_open(pid)
     while True:
         ready, _, _ = select.select([caller, child], [], [])
@@ -51,4 +51,6 @@ def _watch(caller: int, pid: int) -> NoReturn:
             select.select([child], [], [])
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
+        if group:
+            cgroup.remove(group)
         os._exit(code if code >= 0 else 128 - code)

@@ -65,7 +65,13 @@ class Sandbox(Mounting):
         """
         about = {"environment": dict(environment or {}), "confinement": asdict(confinement)}
         visitors = None if label is None else {"directory": str(label.resolve()), **about}
-        connection = Connection(path=os.path.abspath(path), hostname=hostname, read_only=read_only, visitors=visitors)
+        connection = Connection(
+            path=os.path.abspath(path),
+            hostname=hostname,
+            read_only=read_only,
+            metadata_service=confinement.metadata_service,
+            visitors=visitors,
+        )
         sandbox = cls(connection, output=output, variables=environment or {}, confinement=confinement)
         with afterwards(sandbox.abort):
             yield sandbox
@@ -79,6 +85,12 @@ class Sandbox(Mounting):
     def keeper(self) -> int:
         """The PID of the keeper on this machine."""
         return self._connection.keeper
+
+    @property
+    def reaches_metadata(self) -> str | None:
+        """Why commands in the image may reach the metadata service of this VM; None if they do not."""
+        why: str | None = self._connection.description["reaches_metadata"]
+        return why
 
     def close(self) -> None:
         """Let go of the disk, strictly: it is unbound when this returns.

@@ -12,6 +12,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 # include/uapi/linux/sched.h
 CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
@@ -47,8 +48,12 @@ _CAPABILITY_VERSION_3 = 0x20080522  # include/uapi/linux/capability.h
 _FITRIM = 0xC0185879  # _IOWR('X', 121, struct fstrim_range)
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+_BPF = {"x86_64": 321, "aarch64": 280}
 
 # the same everywhere (include/uapi/asm-generic/unistd.h)
+_FSOPEN = 430
+_FSCONFIG = 431
+_FSMOUNT = 432
 _MOUNT_SETATTR = 442
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_RESTRICT_SELF = 446
@@ -158,3 +163,25 @@ def landlock_scope(scoped: int) -> None:
         _checked(_libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, 0), "landlock_restrict_self")
     finally:
         os.close(ruleset)
+
+
+def detached_mount(kind: str) -> int:
+    """A file system that is mounted nowhere, until its descriptor is closed: fsopen(2), fsconfig(2), fsmount(2).
+
+    :return: a descriptor of its root, for calls with ``dir_fd``.
+    """
+    context = _checked(_libc.syscall(_FSOPEN, kind.encode(), 1), f"fsopen {kind}")  # FSOPEN_CLOEXEC
+    try:
+        _checked(_libc.syscall(_FSCONFIG, context, 6, None, None, 0), "fsconfig")  # FSCONFIG_CMD_CREATE
+        return _checked(_libc.syscall(_FSMOUNT, context, 1, MS_NOSUID | MS_NODEV | MS_NOEXEC), "fsmount")
+    finally:
+        os.close(context)
+
+
+def bpf(command: int, attributes: bytes) -> int:
+    """bpf(2), of which what gives a descriptor."""
+    machine = os.uname().machine
+    if machine not in _BPF:
+        raise OSError(f"bpf: unknown machine {machine}")
+    data = ctypes.create_string_buffer(attributes, len(attributes))
+    return _checked(_libc.syscall(_BPF[machine], command, data, ctypes.c_size_t(len(data))), f"bpf {command}")

@@ -18,9 +18,9 @@ from pytest_azchroot.spec.document import read_flow
 from pytest_azchroot.spec.problems import near
 
 REFUSED_CAPABILITIES = (
-    "DAC_READ_SEARCH", "NET_ADMIN", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT",
-    "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "AUDIT_CONTROL", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM",
-    "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "DAC_READ_SEARCH", "NET_ADMIN", "NET_RAW", "SYS_MODULE", "SYS_RAWIO", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN",
+    "SYS_BOOT", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "AUDIT_CONTROL", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
+    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
 )  # fmt: skip
 """Capabilities that commands in an image do without, each of which an image may have back."""
 

@@ -125,6 +125,9 @@ class Options(Strict):
     closed. `false` carries them out."""
     unconfined: Capabilities = ()
     """Capabilities that commands in the image have although they reach the build machine, like `SYS_PTRACE`."""
+    metadata_service: Flag = False
+    """Whether commands in the image reach the metadata service of the VM they are built on, and with it tokens of the
+    VM's managed identity."""
     resolv_conf: Annotated[str, Choice(("host", "image"))] = "host"
     """Which name resolution steps have: the build machine's, lent, or what the image holds."""
     command_timeout: Seconds | None = None

@@ -24,6 +24,7 @@ COMMON = frozenset(
         "defer_initramfs",
         "fast_sync",
         "unconfined",
+        "metadata_service",
         "resolv_conf",
         "command_timeout",
         "checks",
