@@ -21,6 +21,8 @@ from pytest_azchroot.errors import DiskError
 
 from . import mapper
 
+_MOST = 64
+_TOO_MANY = f"is one of more than {_MOST} of the disk"
 _NO_MAPPER = "is in more than one piece, and this kernel has no device-mapper"
 
 
@@ -111,6 +113,8 @@ class Volumes:
     def _made(self, volume: LogicalVolume) -> LogicalVolume:
         if volume.problem is not None:
             return volume
+        if len(self.devices) >= _MOST:  # how many there are is the image's choice, and each is a device
+            return replace(volume, pieces=(), problem=_TOO_MANY)
         device = self._maker.make(volume)
         if device is None:
             return replace(volume, pieces=(), problem=_NO_MAPPER)

@@ -243,7 +243,34 @@ def test_a_block_device_instead_of_a_file(disk: Path) -> None:
     assert lvm_disk.read(disk, place(VOLUMES["root"]), "/etc/motd") == "hello\n"
 
 
+def test_a_physical_volume_without_a_partition_table(userland: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk.raw"
+    with disk.open("wb") as file:
+        file.truncate(100 * MIB)
+    volume = Volume([(0, 3, 60)])
+    write(disk, Group("vg", {"root": volume}, [100 * MIB]), [0])
+    lvm_disk.ext4(disk, 4 * MIB, 60 * MIB, "-d", userland)
+    with Sandbox.start(disk, hostname="image") as sandbox:
+        mount_all(sandbox, plan(sandbox, partition=None))
+        sandbox.lend(None)
+        sandbox.write("/etc/motd", b"hello\n")
+        sandbox.seal()
+        sandbox.unmount()
+        sandbox.close()
+    assert lvm_disk.read(disk, 4 * MIB, "/etc/motd") == "hello\n"
+
+
 # ---- what cannot be
+
+
+def test_more_volumes_than_anybody_has(disk: Path) -> None:
+    many = {f"v{number}": Volume([(0, 0, 1)]) for number in range(80)}
+    write(disk, Group("my-vg", {**many, "root": VOLUMES["root"]}, [100 * MIB]), [lvm_disk.PHYSICAL])
+    with Sandbox.start(disk, hostname="image") as sandbox:
+        sandbox.use_volumes()
+        found = {each.volume: each.problem for each in sandbox.filesystems() if each.volume}
+        assert list(found.values()).count(None) == 64
+        assert found["my-vg/root"] == "is one of more than 64 of the disk"
 
 
 @pytest.mark.usefixtures("no_mapper")
