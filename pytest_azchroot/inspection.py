@@ -41,13 +41,14 @@ class Inspection:
         return self.plan is None and not isinstance(self.refusal, UnavailableError)
 
 
-def inspect(path: Path, *, partition: int | None = None) -> Inspection:
+def inspect(path: Path, *, partition: int | None = None, lvm_root_device: str | None = None) -> Inspection:
     """Look at a disk image file. Nothing is written to it; only the plan needs root, to look into file systems.
 
     A format other than raw and fixed VHD is unpacked first, into a file without a name below ``$TMPDIR``, else
     ``/var/tmp``.
 
     :param partition: the root, if it is to be another than the one that is found.
+    :param lvm_root_device: the same, if it is a logical volume.
     :raises DiskError: it is no image, or cannot be read.
     :raises UnavailableError: a tool is missing.
     """
@@ -59,7 +60,7 @@ def inspect(path: Path, *, partition: int | None = None) -> Inspection:
             probed = tuple(probe_file(disk, size=found.size, partition=each) for each in (None, *partitions))
             filesystems, groups = _with_volumes(disk, probed, partitions)
             try:
-                plan = _plan(disk, filesystems, partition)
+                plan = _plan(disk, filesystems, partition, lvm_root_device)
             except AzchrootError as error:
                 return Inspection(found, tables, filesystems, groups, None, error)
             return Inspection(found, tables, filesystems, groups, plan, None)
@@ -95,13 +96,16 @@ def _with_volumes(
     return (*known, *(probe_volume(disk, volume, starts) for volume in survey.volumes)), survey.groups
 
 
-def _plan(disk: int, filesystems: Sequence[FileSystem], partition: int | None) -> MountPlan:
-    discovery.candidates(filesystems, partition=partition)  # what needs no look is said without root
+def _plan(
+    disk: int, filesystems: Sequence[FileSystem], partition: int | None, lvm_root_device: str | None
+) -> MountPlan:
+    # what needs no look is said without root
+    discovery.candidates(filesystems, partition=partition, lvm_root_device=lvm_root_device)
     if os.geteuid() != 0:
         hint = "run it as root; it mounts them read-only, in a namespace of its own"
         raise UnavailableError("how it would be mounted takes a look into its file systems", hint=hint)
     with Sandbox.start(Path(f"/proc/{os.getpid()}/fd/{disk}"), hostname="inspect", read_only=True) as sandbox:
-        return discover.plan(sandbox, partition=partition)
+        return discover.plan(sandbox, partition=partition, lvm_root_device=lvm_root_device)
 
 
 # ---- for readers

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pytest_azchroot import inspection
 from pytest_azchroot.cli import main
 from pytest_azchroot.disk import vhd
 
@@ -190,6 +191,14 @@ def test_volumes_and_the_plan(on_lvm: Path, capsys: pytest.CaptureFixture[str]) 
     ]
     assert err == ""
     assert hashlib.sha256(on_lvm.read_bytes()).hexdigest() == before
+
+
+@pytest.mark.root
+def test_another_volume_as_the_root(on_lvm: Path) -> None:
+    found = inspection.inspect(on_lvm, lvm_root_device="/dev/my-vg/var")
+    assert found.plan is not None
+    assert (found.plan.root.place, found.plan.by) == ("my-vg/var", "lvm_root_device")
+    assert inspection.inspect(on_lvm, lvm_root_device="/dev/my-vg/x").plan is None
 
 
 @pytest.mark.root
