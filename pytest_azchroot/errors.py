@@ -79,7 +79,7 @@ def attach(first: BaseException, later: BaseException) -> None:
         return
     if isinstance(first, AzchrootError):
         first.later.append(text)
-    else:  # Python 3.10 has no add_note; who shows notes there looks for the attribute too
+    else:  # Python 3.10 has no add_note; what pytest brings there to show notes looks for the attribute
         first.__notes__ = [*getattr(first, "__notes__", ()), f"then: {text}"]  # type: ignore[attr-defined]
 
 
