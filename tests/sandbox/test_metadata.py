@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -327,6 +328,7 @@ CALLER = """
 import sys, time
 from pathlib import Path
 from pytest_azchroot.sandbox import Sandbox
+input()
 with Sandbox.start(Path(sys.argv[1]), hostname="image") as sandbox:
     sandbox.mount(sandbox.partition(1))
     sandbox.inside("sleep 1000 & true")
@@ -335,32 +337,59 @@ with Sandbox.start(Path(sys.argv[1]), hostname="image") as sandbox:
 """
 
 
-@pytest.mark.root
-@pytest.mark.parametrize("victims", ["caller", "keeper", "holder", "caller and keeper"])
-def test_nothing_stays_of_a_killed_build(disk: Path, victims: str) -> None:
+@pytest.fixture
+def nook() -> Iterator[str]:
+    """A control group in which no other sandbox starts: it would sweep what is left. None may be left in it."""
+    root = syscalls.detached_mount("cgroup2")
+    name = f"tests-of-metadata-{os.getpid()}"
+    os.mkdir(name, dir_fd=root)
+    yield name
+    os.rmdir(name, dir_fd=root)
+    os.close(root)
+
+
+@contextmanager
+def _caller(disk: Path, nook: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A build that waits to be killed, and its holder."""
     command = [sys.executable, "-c", CALLER, str(disk)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as caller:
+    root = syscalls.detached_mount("cgroup2")
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as caller:
         try:
-            assert caller.stdout is not None
-            holder = int(caller.stdout.readline())
-            below = descendants_of(caller.pid)
-            group = _groups_of(holder)
-            assert group is not None
-            identity = _identity(group)
-            assert _links(identity) == 4
-            who = {"caller": caller.pid, "keeper": below[0], "holder": holder}
-            for each in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none outlives another
-                for victim in victims.split(" and "):
-                    os.kill(who[victim], each)
-            assert eventually(lambda: not any(map(is_alive, below)))
-            caller.send_signal(signal.SIGINT)
+            assert caller.stdin is not None and caller.stdout is not None
+            group = os.open(f"{nook}/cgroup.procs", os.O_WRONLY, dir_fd=root)
+            os.write(group, str(caller.pid).encode())
+            os.close(group)
+            print(file=caller.stdin, flush=True)
+            yield caller, int(caller.stdout.readline())
             caller.wait(60)
         finally:
             caller.kill()
+            os.close(root)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("victims", ["caller", "keeper", "holder", "caller and keeper"])
+def test_nothing_stays_of_a_killed_build(disk: Path, victims: str, nook: str) -> None:
+    with _caller(disk, nook) as (caller, holder):
+        below = descendants_of(caller.pid)
+        group = _groups_of(holder)
+        assert group is not None and group.startswith(f"/{nook}/")
+        identity = _identity(group)
+        assert _links(identity) == 3
+        who = {"caller": caller.pid, "keeper": below[0], "holder": holder}
+        for each in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none outlives another
+            for victim in victims.split(" and "):
+                os.kill(who[victim], each)
+        assert eventually(lambda: not any(map(is_alive, below)))
+        caller.send_signal(signal.SIGINT)
     assert _links(identity) == 0
-    if victims == "caller and keeper":  # the next one finds it
-        with Sandbox.start(disk, hostname="image"):
-            pass
+    if victims == "caller and keeper":
+        assert _exists(group)
+        with _caller(disk, nook) as (caller, _):  # the next one finds it
+            assert not _exists(group)
+            caller.send_signal(signal.SIGINT)
     assert eventually(lambda: not _exists(group))
 
 
