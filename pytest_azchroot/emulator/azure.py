@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from . import errors
+from . import errors, regions
 from .devices import Devices
 from .hooks import Hooks
 from .http import Request, Response
@@ -59,6 +60,11 @@ class Call:
         """Whether ``$expand`` asks for this."""
         return what.lower() in (self.request.value("$expand") or "").lower()
 
+
+_NAME = r"^[^_\W][\w\-._]{0,79}(?<![-.])$"
+"""Source: the compute provider's message of a bad name (issues of terraform and az)."""
+_NAMES = {"galleries": r"^[^_\W][\w._]{0,79}(?<![._])$", "galleries/images/versions": r"^.*$"}
+"""learn.microsoft.com, "Naming rules for Azure resources": a gallery has no hyphens. Versions have a rule of theirs."""
 
 Handler = Callable[[Azure, Call], Response]
 Routes = dict[tuple[str, str], Handler]
@@ -118,6 +124,10 @@ def begin(azure: Azure, call: Call, *, type_: str | None = None) -> Json:
     old = azure.state.get(path.text)
     if not location and old is None:
         raise errors.no_location()
+    if location and regions.display(location) is None:
+        raise errors.bad_location(location, path.type)
+    if old is None:
+        _check_name(path)
     if old is not None and location and location != old.body["location"]:
         raise errors.location_changed(path, old=old.body["location"], new=location)
     body: Json = {
@@ -131,6 +141,12 @@ def begin(azure: Azure, call: Call, *, type_: str | None = None) -> Json:
         if call.body.get(name) is not None:
             body[name] = call.body[name]
     return body
+
+
+def _check_name(path: ArmPath) -> None:
+    rule = _NAMES.get(path.kind, _NAME)
+    if not re.fullmatch(rule, path.name, re.ASCII):
+        raise errors.bad_name(path.name, rule)
 
 
 def require_group(azure: Azure, path: ArmPath) -> None:

@@ -19,6 +19,19 @@ _DEFAULT_SKU = "Standard_LRS"
 _FOOTER = 512
 """uploadSizeBytes counts a VHD's footer."""
 KINDS = ("disks", "snapshots")
+_READ_ONLY = frozenset(
+    {
+        "completionPercent",
+        "diskSizeBytes",
+        "diskState",
+        "incrementalSnapshotFamilyId",
+        "isArmResource",
+        "provisioningState",
+        "timeCreated",
+        "uniqueId",
+    }
+)
+"""What only the service says: clients that change a disk by GET and PUT send it back."""
 
 
 def noun(resource: Resource) -> str:
@@ -28,11 +41,11 @@ def noun(resource: Resource) -> str:
 
 def put(azure: Azure, call: Call) -> Response:
     """Make a disk or a snapshot, or change one that is there."""
-    if azure.state.get(call.path.text) is not None:
-        require_group(azure, call.path)
-        return _update(azure, call)
+    old = azure.state.get(call.path.text)
     body = begin(azure, call)
-    asked = section(call.body, "properties")
+    if old is not None and old.properties["provisioningState"] != "Failed":
+        return _update(azure, call)
+    asked = _without_read_only(section(call.body, "properties"))
     noun_ = call.path.kind.removesuffix("s")
     if not section(asked, "creationData"):
         raise errors.missing(f"{noun_}.creationData")
@@ -50,6 +63,10 @@ def put(azure: Azure, call: Call) -> Response:
     )
     shown = {**resource.body, "properties": {**asked, "provisioningState": "Updating", "isArmResource": True}}
     return Response.of_json(202, shown, azure.operations.headers(name, call.request))
+
+
+def _without_read_only(asked: Json) -> Json:
+    return {name: value for name, value in asked.items() if name not in _READ_ONLY and value is not None}
 
 
 def _size(asked: Json, origin: Origin | None, noun_: str) -> int:
@@ -90,9 +107,8 @@ def patch(azure: Azure, call: Call) -> Response:
 
 def _update(azure: Azure, call: Call) -> Response:
     old = azure.resource(call.path.text)
-    if old.properties.get("provisioningState") == "Updating" and not old.hidden.get("ready"):
-        raise errors.busy(noun(old), old.name)
-    asked = section(call.body, "properties")
+    _refuse_unfinished(old)
+    asked = _without_read_only(section(call.body, "properties"))
     _refuse_changed_origin(old, section(asked, "creationData"))
     current, wanted = int(old.properties.get("diskSizeGB") or 0), _asked_gib(asked, noun(old))
     if wanted is not None and wanted < current:
@@ -100,8 +116,8 @@ def _update(azure: Azure, call: Call) -> Response:
     for name in ("tags", "sku"):
         if isinstance(call.body.get(name), dict):
             old.body[name] = call.body[name]
-    kept = ("creationData", "diskSizeGB", "provisioningState")
-    old.properties.update({name: value for name, value in asked.items() if name not in kept and value is not None})
+    kept = ("creationData", "diskSizeGB")
+    old.properties.update({name: value for name, value in asked.items() if name not in kept})
     old.properties["provisioningState"] = "Updating"
     resource = azure.state.put(old)
     size = wanted if wanted is not None and wanted > current else None
@@ -111,6 +127,12 @@ def _update(azure: Azure, call: Call) -> Response:
     )
     shown = {**resource.body, "properties": {**resource.properties, **asked, "provisioningState": "Updating"}}
     return Response.of_json(202, shown, azure.operations.headers(name, call.request))
+
+
+def _refuse_unfinished(found: Resource) -> None:
+    state = found.properties["provisioningState"]
+    if state == "Deleting" or (state == "Updating" and not found.hidden.get("ready")):
+        raise errors.busy(noun(found), found.name)
 
 
 def _refuse_changed_origin(old: Resource, creation: Json) -> None:
@@ -132,8 +154,8 @@ def delete(azure: Azure, call: Call) -> Response:
         raise errors.attached("Disk", found.name, found.body["managedBy"])
     if found.properties.get("diskState") in {"ActiveSAS", "ActiveUpload"}:
         raise errors.lent(noun(found), found.name)
-    if found.properties.get("provisioningState") == "Updating" and not found.hidden.get("ready"):
-        raise errors.busy(noun(found), found.name)
+    if found.properties["provisioningState"] != "Deleting":
+        _refuse_unfinished(found)
     found.properties["provisioningState"] = "Deleting"
     found.hidden["ready"] = False
     azure.state.put(found)

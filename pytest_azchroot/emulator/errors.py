@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .http import Response
@@ -369,10 +369,12 @@ def source_elsewhere(source: str, *, found: str, wanted: str) -> ArmError:
     return ArmError(400, "InvalidParameter", text, "storageProfile.osDiskImage.source.id")
 
 
+def bad_name(name: str, rule: str) -> ArmError:
+    """As the compute provider words it (issues of terraform and az)."""
+    text = f"The entity name '{name}' is invalid according to its validation rule: {rule}."
+    return ArmError(400, "InvalidParameter", text, "name")
+
+
 def bad_version(name: str) -> ArmError:
     """The rule is documented: three 32-bit numbers. The text is unsure."""
-    text = (
-        f"The entity name '{name}' is invalid according to its validation rule: "
-        "^[0-9]{1,10}\\.[0-9]{1,10}\\.[0-9]{1,10}$."
-    )
-    return ArmError(400, "InvalidParameter", text, "galleryImageVersion.name")
+    return replace(bad_name(name, r"^[0-9]{1,10}\.[0-9]{1,10}\.[0-9]{1,10}$"), target="galleryImageVersion.name")

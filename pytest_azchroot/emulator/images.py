@@ -15,7 +15,7 @@ from .store import gib, new_name
 def put(azure: Azure, call: Call) -> Response:
     """Make an image of disks or snapshots. Of one that is there only the tags change."""
     old = azure.state.get(call.path.text)
-    if old is not None:
+    if old is not None and old.properties["provisioningState"] != "Failed":
         return patch(azure, call)
     body = begin(azure, call)
     asked = section(call.body, "properties")
@@ -77,6 +77,8 @@ def patch(azure: Azure, call: Call) -> Response:
     """Change the tags."""
     require_group(azure, call.path)
     found = azure.resource(call.path.text)
+    if found.properties["provisioningState"] == "Deleting":
+        raise errors.busy("image", found.name)
     if isinstance(call.body.get("tags"), dict):
         found.body["tags"] = call.body["tags"]
     if found.properties["provisioningState"] == "Succeeded":

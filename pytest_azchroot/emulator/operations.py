@@ -221,9 +221,15 @@ class Operations:
             self._end(name, {"status": SUCCEEDED, "result": result, "shown": work.shown and result is not None})
 
     def _fail(self, name: str, work: Work, arguments: Json, error: ArmError) -> None:
-        with self._state.change():
-            work.failed(arguments, error)
-            self._end(name, {"status": FAILED, "error": error.error, "errorStatus": error.status})
+        ending = {"status": FAILED, "error": error.error, "errorStatus": error.status}
+        try:
+            with self._state.change():
+                work.failed(arguments, error)
+                self._end(name, ending)
+        except Exception:  # it ends all the same: a client waits for it
+            log.exception("a failure could not be noted")
+            with self._state.change():
+                self._end(name, ending)
 
     def _end(self, name: str, news: Json) -> None:
         record = self._state.record(_RECORD, name) or {}

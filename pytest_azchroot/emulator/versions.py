@@ -23,7 +23,7 @@ _LARGEST = 2**31 - 1
 def put(azure: Azure, call: Call) -> Response:
     """Make a version, or change where one that is there is replicated."""
     old = azure.state.get(call.path.text)
-    if old is not None:
+    if old is not None and old.properties["provisioningState"] != "Failed":
         return patch(azure, call)
     path = call.path
     require_group(azure, path)
@@ -155,7 +155,7 @@ def patch(azure: Azure, call: Call) -> Response:
     """Change tags, target regions and dates; the bytes of a version stay."""
     require_group(azure, call.path)
     found = azure.resource(call.path.text)
-    if found.properties["provisioningState"] == "Creating":
+    if found.properties["provisioningState"] in {"Creating", "Deleting"}:
         raise errors.busy("image version", found.name)
     if isinstance(call.body.get("tags"), dict):
         found.body["tags"] = call.body["tags"]

@@ -174,7 +174,29 @@ def test_how_a_disk_was_made_does_not_change(compute: Compute) -> None:
     assert (status, code) == (409, "PropertyChangeNotAllowed") and "creationData.createOption" in message
 
 
+@pytest.mark.parametrize("name", ["_d", "-d", "d-", "d.", "d d", "d" * 81])
+def test_a_name_has_a_rule(compute: Compute, name: str) -> None:
+    status, code, message = refusal(lambda: empty_disk(compute, name))
+    assert (status, code) == (400, "InvalidParameter") and "is invalid according to its validation rule" in message
+
+
+def test_get_and_put_changes_only_what_was_changed(compute: Compute) -> None:
+    disk = empty_disk(compute, "d1").as_dict()
+    attach(compute, disk["id"])
+    disk["tags"] = {"a": "b"}
+    compute.disks.begin_create_or_update("rg1", "d1", disk).result()
+    found = compute.disks.get("rg1", "d1")
+    assert found.tags == {"a": "b"} and found.properties.disk_state == "Attached" and found.managed_by
+
+
 def test_a_disk_stays_in_its_region(compute: Compute) -> None:
-    assert (
-        refusal(lambda: compute.disks.begin_create_or_update("rg1", "d1", {"properties": {}}))[1] == "LocationRequired"
-    )
+    empty_disk(compute, "d0")
+    body = {"location": "eastus", "properties": {"creationData": {"createOption": "Empty"}, "diskSizeGB": 1}}
+    refused = refusal(lambda: compute.disks.begin_create_or_update("rg1", "d0", body))
+    assert refused[:2] == (409, "InvalidResourceLocation")
+    body["location"] = "atlantis"
+    refused = refusal(lambda: compute.disks.begin_create_or_update("rg1", "d1", body))
+    assert refused[:2] == (400, "LocationNotAvailableForResourceType")
+    del body["location"]
+    refused = refusal(lambda: compute.disks.begin_create_or_update("rg1", "d1", body))
+    assert refused[:2] == (400, "LocationRequired")
