@@ -29,6 +29,7 @@ from .server import Server, Tunnels, Wrap
 from .settings import Settings
 from .state import Json, Resource, State
 from .store import Store
+from .throttles import Throttles
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +149,10 @@ class Emulator:
         stack.callback(operations.close)
         azure = Azure(settings, state, Store(directory / "disks"), devices, operations, self.hooks)
         self._azure = azure
+        if settings.throttled:
+            throttles = Throttles(owner=operations.owner)
+            self.hooks.add(throttles)
+            stack.callback(self.hooks.remove, throttles)
         operations.register(arm.works(azure))
         _seed(azure)
         _sweep(azure)

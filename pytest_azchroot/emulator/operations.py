@@ -98,6 +98,11 @@ class Operations:
                 else:
                     self._ended.append(name)
 
+    def owner(self, name: str) -> str | None:
+        """The id of the resource that an operation is about."""
+        record = self._state.record(_RECORD, name)
+        return None if record is None else str(record["resource"])
+
     def running(self) -> list[Json]:
         """The arguments of operations that have not ended."""
         return [each["arguments"] for each in self._state.records(_RECORD).values() if each["status"] == RUNNING]

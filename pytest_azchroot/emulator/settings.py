@@ -128,6 +128,8 @@ class Settings:
     family: Family = "scsi"
     prefix: str = "az"
     """Before the names of devices, so that they meet none of the machine's own: ``azsdc``, ``aznvme0n2``."""
+    throttled: bool = False
+    """Whether Azure's rate limits hold."""
     overlap: Overlap = "accept"
     """What a PUT or PATCH of a virtual machine meets while another update of it runs."""
 
