@@ -45,6 +45,10 @@ def test_the_systems_own_by_its_name(imds: Imds) -> None:
     assert ask(imds, TOKEN_PATH, ("resource", ARM), ("client_id", SYSTEM.client_id))[1]["client_id"] == SYSTEM.client_id
 
 
+def test_the_systems_own_has_no_resource(imds: Imds) -> None:
+    assert ask(imds, TOKEN_PATH, ("resource", ARM), ("msi_res_id", VM_ID)) == refused("Identity not found")
+
+
 def refused(description: str) -> tuple[int, dict[str, str]]:
     return 400, {"error": "invalid_request", "error_description": description}
 

@@ -31,6 +31,8 @@ from .azure import ARM, CLIENT, LOGIN, OTHER_TENANT, SCOPE, SECRET, SYSTEM, TENA
         ({}, 7000218, "invalid_client"),
         ({"client_secret": ""}, 7000218, "invalid_client"),
         ({"client_secret": "wrong"}, 7000215, "invalid_client"),
+        ({"client_secret": SECRET[:-1]}, 7000215, "invalid_client"),
+        ({"client_secret": f"{SECRET}s"}, 7000215, "invalid_client"),
         ({"client_assertion": "x"}, 900144, "invalid_request"),
         ({"client_id": OTHER_TENANT}, 700016, "unauthorized_client"),
     ],

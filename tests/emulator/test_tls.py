@@ -16,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pytest_azchroot.emulator import tls
+from pytest_azchroot.emulator.keys import kept
 from pytest_azchroot.emulator.tls import Authority
 from pytest_azchroot.errors import AzchrootError
 
@@ -137,6 +138,15 @@ def test_files_that_do_not_belong_together(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "one/ca.pem", tmp_path / "two/ca.pem")
     with pytest.raises(AzchrootError, match="do not belong together"):
         Authority(tmp_path / "two")
+
+
+def test_what_another_process_made_meanwhile_is_kept(tmp_path: Path) -> None:
+    def make() -> bytes:
+        (tmp_path / "key").write_bytes(b"theirs")
+        return b"ours"
+
+    assert kept(tmp_path / "key", make) == b"theirs"
+    assert os.listdir(tmp_path) == ["key"]
 
 
 def _start(directory: Path) -> None:
