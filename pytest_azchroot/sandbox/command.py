@@ -44,8 +44,10 @@ def run_outside(command: Command, *, grouped: bool) -> None:
 def run_inside(command: Command, *, root: str, last_capability: int) -> None:
     """Become a command in the image."""
     called = command.argv[0] if command.argv else "the shell"
-    syscalls.unshare(syscalls.CLONE_NEWCGROUP)  # no cgroup2 that it mounts or is lent shows a group to move to
-    namespaces.enter(root, nodes="MKNOD" in command.unconfined)
+    # it is in a control group, and is to see no other to which it could move: neither in a cgroup2 that it is lent
+    # nor in one that it mounts
+    syscalls.unshare(syscalls.CLONE_NEWCGROUP)
+    namespaces.enter(root, nodes="MKNOD" in command.unconfined, hidden=("cgroup2",))
     try:
         with capabilities.only_for_files():
             user = accounts().user(command.user or "root")

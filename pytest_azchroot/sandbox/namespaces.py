@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator, Set
 
 from pytest_azchroot.errors import UnavailableError
 
-from . import layout, syscalls
+from . import layout, mounts, syscalls
 
 _PRIVILEGES = (
     "run as root of the machine, not of a user namespace; in a container: --privileged, or --cap-add SYS_ADMIN and "
@@ -21,7 +21,7 @@ def make_private() -> None:
     syscalls.mount(None, "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
 
 
-def enter(root: str, *, nodes: bool = False) -> None:
+def enter(root: str, *, nodes: bool = False, hidden: Collection[str] = ()) -> None:
     """Move this process into the image, in a mount namespace of its own.
 
     pivot_root instead of chroot: a process with CAP_SYS_CHROOT walks out of a chroot, but not out of a namespace
@@ -29,10 +29,12 @@ def enter(root: str, *, nodes: bool = False) -> None:
 
     :param nodes: whether device nodes open that are in the image itself. An image may bring one of any disk of the
         build machine.
+    :param hidden: types of file systems that are not there, even if they have been lent.
     """
     known = {os.stat(directory).st_dev for directory in (layout.DEV, layout.HOST_DEV)}
     syscalls.unshare(syscalls.CLONE_NEWNS)
     make_private()
+    _unmount(root, hidden)
     # pivot_root wants a mount point, and a mount by hand need not have made the path one
     syscalls.bind(root, root, recursive=True)
     os.chdir(root)
@@ -41,6 +43,13 @@ def enter(root: str, *, nodes: bool = False) -> None:
     os.chdir("/")
     if not nodes:
         _only_lent_nodes(known)
+
+
+def _unmount(root: str, types: Collection[str]) -> None:
+    """Detach what is mounted in the image, in this namespace."""
+    for mount in reversed(mounts.current() if types else []):
+        if mount.type in types and mount.within(root):
+            syscalls.umount(mount.point, lazily=True)
 
 
 def _only_lent_nodes(known: Set[int]) -> None:

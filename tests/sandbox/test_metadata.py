@@ -276,6 +276,28 @@ def test_no_group_can_be_moved_to(image: Path) -> None:
         assert _tried(json.loads(done.stdout)) == REFUSED
 
 
+@pytest.mark.root
+@pytest.mark.usefixtures("network")
+def test_no_group_is_there_where_the_build_machines_are_lent(image: Path) -> None:
+    lent = [("bind", "/sys", "/sys"), ("proc", "proc", "/proc"), ("bind", "/dev", "/dev")]
+    with Sandbox.start(image, hostname="image") as sandbox:
+        sandbox.mount(sandbox.partition(0))
+        sandbox.lend(lent)
+        assert sandbox.outside(
+            f"cd {sandbox.mount_path} && find sys/fs/cgroup -maxdepth 2 -name cgroup.controllers"
+        ).stdout
+        assert sandbox.inside(
+            "ls /sys/fs/cgroup/cgroup.controllers /sys/fs/cgroup/*/cgroup.controllers", check=False
+        ).code
+        sandbox.write("/opt/ask", ASK.encode())
+        for group in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified"):
+            sandbox.inside(f"echo $$ >{group}/cgroup.procs", check=False)
+            done = sandbox.inside(
+                f"echo $$ >{group}/cgroup.procs || true; exec /usr/bin/python3 /opt/ask 169.254.169.254 80"
+            )
+            assert _tried(json.loads(done.stdout)) == REFUSED
+
+
 # ---- what stays
 
 
