@@ -4,6 +4,9 @@ A disk is a loop device, held open here and marked AUTOCLEAR: when the emulator 
 last user, and the next emulator attaches it again. Names and links lead to it as on a SCSI machine
 (``disk/azure/scsi1/lun0`` → ``../../../azsdc``; Azure/WALinuxAgent, 66-azure-storage.rules) or on an NVMe one
 (``disk/azure/data/by-lun/0`` → ``../../../../aznvme0n2``; Azure/azure-vm-utils, 80-azure-disk.rules).
+
+When a partition table is written, partitions and links follow, as udev and the kernel see to it there; and as udev,
+nobody here looks while somebody has locked the device (systemd, "Locking Block Device Access").
 """
 
 from __future__ import annotations
@@ -31,6 +34,10 @@ _LOOP_SET_CAPACITY = 0x4C07  # include/uapi/linux/loop.h: take the file's new le
 _RELEASE = 0.2
 """Seconds for the kernel to let go of a device that nobody else uses."""
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_WATCH = 0.05
+"""Seconds between two looks at the partition tables."""
+_TABLE = 34 * 512
+"""Bytes of a disk that hold an MBR, or a GPT with its 128 entries."""
 _BEFORE = 2
 """Azure's machines have two disks before the data disks: sda and sdb, or the namespace 1 (they count from 1)."""
 
@@ -44,6 +51,8 @@ class _Attached:
     device: BlockDevice
     links: dict[Path, str]
     """In the order in which they are made."""
+    seen: object = None
+    """What partition table and partitions were when the links were made."""
 
 
 class Devices:
@@ -55,6 +64,8 @@ class Devices:
         self._prefix = prefix
         self._lock = threading.Lock()
         self._attached: dict[int, _Attached] = {}
+        self._closing = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def node(self, lun: int) -> str | None:
         """The kernel's node of a disk, None where there is none."""
@@ -85,7 +96,8 @@ class Devices:
             except BaseException:
                 _release(device)
                 raise
-            self._attached[lun] = _Attached(device, links)
+            self._attached[lun] = _Attached(device, links, _look(device))
+            self._start_watching()
 
     def detach(self, lun: int) -> None:
         """Take the device away; one that is not there is gone already.
@@ -133,12 +145,49 @@ class Devices:
 
     def close(self) -> None:
         """Take all devices away; what is in use goes with its last user."""
+        self._closing.set()
+        if self._watcher is not None:
+            self._watcher.join()
+            self._watcher = None
         for lun in list(self._attached):
             try:
                 self.detach(lun)
             except DeviceBusyError as error:
                 log.warning("LUN %d: %s", lun, error)
                 self.abandon(lun)
+
+    def _start_watching(self) -> None:
+        if self._watcher is None:
+            self._closing.clear()
+            self._watcher = threading.Thread(target=self._watch, name="partitions", daemon=True)
+            self._watcher.start()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_WATCH):
+            with self._lock:
+                for lun, found in self._attached.items():
+                    try:
+                        self._follow(lun, found)
+                    except (OSError, AzchrootError) as error:
+                        log.warning("the partitions of LUN %d: %s", lun, error)
+
+    def _follow(self, lun: int, found: _Attached) -> None:
+        """Make partitions and links what the table says, if that has changed."""
+        if _look(found.device) == found.seen:
+            return
+        try:
+            fcntl.flock(found.device.descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # somebody writes it: look again later
+        try:
+            _tell_partitions(found.device)
+            found.seen = _look(found.device)
+        finally:
+            fcntl.flock(found.device.descriptor, fcntl.LOCK_UN)
+        links = self._links(lun, found.device)
+        _remove_links({path: target for path, target in found.links.items() if path not in links})
+        found.links = links
+        _make_links(links, prefix=self._prefix)
 
     def _links(self, lun: int, device: BlockDevice) -> dict[Path, str]:
         """Path → target, all below :attr:`_directory`; the one that clients wait for comes last."""
@@ -169,6 +218,11 @@ def device_name(family: Family, lun: int) -> str:
 
 def _open(name: str, number: int, flags: int) -> int:
     return os.open(f"/dev/{name}", flags | os.O_CLOEXEC)
+
+
+def _look(device: BlockDevice) -> object:
+    partitions = blkpg.known_to_kernel(Path(f"/sys/class/block/{device.name}"))
+    return os.pread(device.descriptor, _TABLE, 0), partitions
 
 
 def _tell_partitions(device: BlockDevice) -> None:

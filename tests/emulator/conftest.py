@@ -159,3 +159,11 @@ def loops_below(directory: Path) -> list[str]:
         if backing.startswith(str(directory) + os.sep):
             found.append(entry.parts[3])
     return found
+
+
+def settled(holds: Callable[[], bool]) -> None:
+    """Wait until it is so: threads, and the kernel, end a moment after what they did can be seen."""
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -17,7 +17,7 @@ import pytest
 from pytest_azchroot.emulator.emulator import Emulator
 from pytest_azchroot.emulator.settings import Machine, Profile, Settings
 
-from .conftest import MIB, Compute, attach, connect, detach, disk_of, loops_below, platform_disk
+from .conftest import MIB, Compute, attach, connect, detach, disk_of, loops_below, platform_disk, settled
 from .test_machines import data_disks, lun_link
 
 pytestmark = pytest.mark.root
@@ -84,14 +84,6 @@ def test_no_lun_twice_no_disk_lost_and_nothing_leaks(emulator: Emulator) -> None
         with path.open("rb") as file:
             for number in range(client.rounds):
                 assert file.read(512).strip() == f"{client.name} {number}".encode()
-
-
-def settled(holds: Callable[[], bool]) -> None:
-    """Threads end a moment after what they did can be seen."""
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_disk_is_attached_once(emulator: Emulator) -> None:

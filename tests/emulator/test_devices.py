@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from pytest_azchroot.emulator.devices import DeviceBusyError, Devices, device_name
 from pytest_azchroot.errors import AzchrootError
 
-from .conftest import MIB, loops_below
+from .conftest import MIB, loops_below, settled
 
 pytestmark = pytest.mark.root
 
@@ -47,6 +49,30 @@ def test_partitions_with_gaps_in_their_numbers(devices: Devices, disk: Path) -> 
     assert sorted(os.listdir(links)) == ["lun0", "lun0-part1", "lun0-part14", "lun0-part15"]
     assert os.readlink(links / "lun0-part14") == "../../../azsdc14"
     assert all((links / name).is_block_device() for name in os.listdir(links))
+    devices.close()
+
+
+def test_a_table_that_is_written_later(devices: Devices, disk: Path, tmp_path: Path) -> None:
+    devices.attach(0, disk)
+    links = devices.link(0).parent
+    assert os.listdir(links) == ["lun0"]
+    for table, names in ((b"size=4MiB\nsize=4MiB\n", ["lun0", "lun0-part1", "lun0-part2"]), (b"", ["lun0"])):
+        command = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", str(devices.link(0))]
+        subprocess.run(command, input=b"label: gpt\n" + table, check=True, capture_output=True)
+        settled(lambda names=names: sorted(os.listdir(links)) == names)  # type: ignore[misc]
+    assert sorted(os.listdir(tmp_path / "dev")) == ["azsdc", "disk"]
+    devices.close()
+
+
+def test_nobody_looks_while_the_device_is_locked(devices: Devices, disk: Path) -> None:
+    devices.attach(0, disk)
+    with devices.link(0).open("r+b") as device:
+        fcntl.flock(device, fcntl.LOCK_EX)
+        command = ["sfdisk", "--quiet", "--no-reread", "--no-tell-kernel", "--lock=no", str(devices.link(0))]
+        subprocess.run(command, input=b"label: gpt\nsize=4MiB\n", check=True, capture_output=True)
+        time.sleep(0.2)
+        assert os.listdir(devices.link(0).parent) == ["lun0"]
+    settled(lambda: len(os.listdir(devices.link(0).parent)) == 2)
     devices.close()
 
 
