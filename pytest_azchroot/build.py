@@ -132,6 +132,8 @@ class Build:
                 )
             )
         self.image.device = sandbox.device
+        if sandbox.reaches_metadata and not self.image.spec.metadata_service:
+            self.ledger.remarks.append(f"its commands could reach the metadata service: {sandbox.reaches_metadata}")
         return attached(disk, sandbox, environment=self.environment)
 
     def mount(self) -> Chroot:
@@ -220,6 +222,10 @@ class Build:
             sandbox.make_up(timeout=self.image.spec.command_timeout or self.command_timeout)
             self._run_outside("pre_unmount_commands", self.image.spec.pre_unmount_commands)
         self.packages = self._packages(sandbox)
+        if visits := sandbox.visits():
+            times = "once" if visits == 1 else f"{visits} times"
+            what = f"azchroot shell entered it {times} before it was sealed, and may have changed it"
+            self.ledger.remarks.append(what)
 
     @property
     def resolv_conf_of_checks(self) -> Literal["host", "image"]:
@@ -348,7 +354,7 @@ class Build:
     def _confinement(self) -> Confinement:
         spec = self.image.spec
         names = tuple(name.removeprefix("CAP_") for name in spec.unconfined)
-        return Confinement(unconfined=names, fast_sync=spec.fast_sync)
+        return Confinement(unconfined=names, fast_sync=spec.fast_sync, metadata_service=spec.metadata_service)
 
     def _sandbox(self) -> Sandbox:
         if self.sandbox is None:

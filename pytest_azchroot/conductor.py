@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -19,6 +20,7 @@ import pytest
 from pytest_azchroot.collector import PublishItem, directory_of
 from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.gate import Answer
+from pytest_azchroot.leaving import joined
 from pytest_azchroot.preflight import problems_of_session
 from pytest_azchroot.report import terminal
 from pytest_azchroot.report.commandlog import CommandLog
@@ -160,6 +162,7 @@ class Conductor:
             self.suites.log.write("stderr", f"hint: {hint}\n".encode())
         if text := self.suites.log.take():
             item.add_report_section(call.when, "azchroot", text)
+        _show_the_first(call)
         told = _to_the_point(call.excinfo) if call.excinfo and not self.config.getoption("fulltrace", False) else None
         report = yield
         if told is not None:
@@ -172,6 +175,13 @@ class Conductor:
         self._mask(report)  # again: a subtest adds its name and what it has captured after its report was made
         for suite in self.suites:
             suite.record(report)
+
+    def pytest_enter_pdb(self) -> None:
+        """Somebody types: show them what commands write, and no running time."""
+        self.suites.at_prompt(None if _live(self.config) else _aloud)
+
+    def pytest_leave_pdb(self) -> None:
+        self.suites.at_prompt(_show(self.config))
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         """SIGTERM, by which CI systems cancel, tears down like Ctrl-C; Python's default would leave everything.
@@ -258,6 +268,12 @@ class Conductor:
                 setattr(report, name, getattr(clean, name))
 
 
+def _show_the_first(call: pytest.CallInfo[None]) -> None:
+    """Of several errors of one teardown pytest would show the last one first."""
+    if call.excinfo and (first := joined(call.excinfo.value)) is not call.excinfo.value:
+        call.excinfo = pytest.ExceptionInfo.from_exception(first)
+
+
 def _to_the_point(excinfo: pytest.ExceptionInfo[BaseException]) -> str | None:
     """An error that says what to do needs none of our frames around it: only those of the suite stay.
 
@@ -269,8 +285,13 @@ def _to_the_point(excinfo: pytest.ExceptionInfo[BaseException]) -> str | None:
     for entry in ours:
         # pytest's convention, which it looks up in a frame's globals too; dropping entries would not outlast its cut
         entry.frame.f_globals["__tracebackhide__"] = _says_what_to_do
-    suite = [entry for entry in excinfo.traceback if entry not in ours and "site-packages" not in str(entry.path)]
+    suite = [entry for entry in excinfo.traceback if entry not in ours and not _is_machinery(str(entry.path))]
     return None if suite else f"{type(excinfo.value).__name__}: {excinfo.value}"
+
+
+def _is_machinery(path: str) -> bool:
+    """Whether a frame belongs to what leads from pytest to us, and not to the suite."""
+    return "site-packages" in path or path == contextlib.__file__
 
 
 def _says_what_to_do(excinfo: pytest.ExceptionInfo[BaseException] | None) -> bool:
@@ -303,11 +324,12 @@ def _show(config: pytest.Config) -> Callable[[str], None] | None:
     if config.getoption("capture", "no") != "no" or _live(config):
         return None
 
-    def show(text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+    return _aloud
 
-    return show
+
+def _aloud(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 def _live(config: pytest.Config) -> bool:

@@ -36,7 +36,7 @@ def image(request: pytest.FixtureRequest) -> Image:
 def disk(request: pytest.FixtureRequest, image: Image) -> Iterator[AttachedDisk]:
     """The image's disk, created and attached to this machine, not mounted. ``disk.run`` runs tools on it."""
     build = _build(request)
-    with afterwards(build.detach):
+    with afterwards(request.node.suite.detach):
         yield build.attach()
 
 

@@ -120,6 +120,9 @@ class Ledger:
     writes: dict[str, list[str]] = field(default_factory=dict)
     """What checks changed outside the volatile directories: node id, and ``wrote /etc/x`` each."""
 
+    remarks: list[str] = field(default_factory=list)
+    """What should be known of how it was built, and does not keep it from being published."""
+
     def select(self, tests: Iterable[tuple[str, bool]]) -> None:
         """Fix which tests will run: node id, and whether it is a step."""
         self.tests = {nodeid: Test(step=step) for nodeid, step in tests}
@@ -202,7 +205,7 @@ def _notes(ledger: Ledger) -> list[str]:
     for id, test in ledger.tests.items():
         if _soft(test) and test.outcome is not None:
             notes.append(f"{short(id)} {test.outcome.value}" + (f": {test.reason}" if test.reason else ""))
-    return notes
+    return [*notes, *ledger.remarks]
 
 
 def _soft(test: Test) -> bool:

@@ -92,4 +92,4 @@ _VERBS = {"written": "wrote", "touched": "touched", "deleted": "deleted", "repla
 
 
 def _told(writes: list[Write]) -> list[str]:
-    return [f"{_VERBS[write.kind]} {write.path}" for write in writes]
+    return [_VERBS[each.kind] + (f" {each.path}" if each.count == 1 else f" {each.count} more") for each in writes]

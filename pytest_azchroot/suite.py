@@ -7,7 +7,6 @@ A :class:`Suite` joins what pytest knows of an image (its node, its tests, their
 from __future__ import annotations
 
 import os
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ import pytest
 from pytest_azchroot.build import Build
 from pytest_azchroot.clouds import Artifact
 from pytest_azchroot.collector import ImageDirectory, PublishItem, is_step
-from pytest_azchroot.errors import AzchrootError, AzchrootWarning, PublishError
+from pytest_azchroot.errors import AzchrootError, AzchrootWarning, PublishError, told
 from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Test, Verdict, decide, failures, short, some
 from pytest_azchroot.image import Image
 from pytest_azchroot.leaving import afterwards
@@ -225,6 +224,15 @@ class Suite:
         with afterwards(self.build.unmount):
             self._seal.look()
 
+    def detach(self) -> None:
+        """Nothing uses the disk any more."""
+        try:
+            self.build.detach()
+        except Exception as error:
+            if not self.build.interrupted:
+                raise
+            self.problems.append(told(error))  # pytest leaves by this teardown, and would end with a traceback of it
+
     # -- after the tests
 
     def decide(self) -> Verdict:
@@ -263,7 +271,7 @@ class Suite:
         try:
             self.build.close()
         except Exception as error:  # a cloud of a stranger may raise anything
-            self.problems.append(str(error))
+            self.problems.append(told(error))
 
     def finish(self) -> bool:
         """The image is finished: make its result known. Only the first call counts.
@@ -277,7 +285,7 @@ class Suite:
         try:
             self.directory.ihook.pytest_azchroot_finished(image=self.image, result=result)
         except Exception as error:  # the other images, and the reports of other plugins, are still to come
-            self.finished = replace(result, problems=(*result.problems, self.mask(_told(error))))
+            self.finished = replace(result, problems=(*result.problems, self.mask(told(error))))
             return False
         return True
 
@@ -364,12 +372,6 @@ def outcome_of(report: pytest.TestReport) -> Outcome | None:
     if report.when == "call" and report.passed:
         return Outcome.XPASSED if hasattr(report, "wasxfail") else Outcome.PASSED
     return None
-
-
-def _told(error: Exception) -> str:
-    """An exception of a hook, for people: what, and where it was raised."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} (in {place.name}, {place.filename}:{place.lineno})"
 
 
 def _reason(report: pytest.TestReport) -> str:

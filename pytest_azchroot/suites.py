@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,15 @@ class Suites:
     @property
     def has_secrets(self) -> bool:
         return bool(self._secrets)
+
+    def at_prompt(self, show: Callable[[str], None] | None) -> None:
+        """A debugger's prompt comes or goes.
+
+        :param show: where output of commands is shown from now on.
+        """
+        if self._watcher:
+            self._watcher.end()
+        self.log.show = show
 
     def mask(self, text: str) -> str:
         """The text without the secrets of any image of the session."""

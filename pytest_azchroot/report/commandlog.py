@@ -22,7 +22,7 @@ class CommandLog:
 
     def __init__(self, show: Callable[[str], None] | None = None, *, live: bool = False) -> None:
         self.masker = Masker(())
-        self._show = show
+        self.show = show
         self._live = live
         if live:  # else `log_cli = true` alone would show nothing: the root logger's level is WARNING
             logger.setLevel(logging.INFO)
@@ -53,7 +53,7 @@ class CommandLog:
         self._size += len(line) + 1
         while self._size > 2 * KEPT:
             self._size -= len(self._kept.pop(0))
-        if self._show:
-            self._show(line + "\n")
+        if self.show:
+            self.show(line + "\n")
         if self._live:
             logger.info("%s", line)

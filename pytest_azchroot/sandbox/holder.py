@@ -164,6 +164,9 @@ class Holder:
         if self._visitors:
             self._visitors.admit()
 
+    def do_visits(self) -> int:
+        return self._visitors.changing if self._visitors else 0
+
     def do_dismiss(self, why: str, covered: bool) -> list[Message]:
         found = self._visitors.dismiss(why, covered=covered, reap=self._reap) if self._visitors else []
         return [asdict(each) for each in found]

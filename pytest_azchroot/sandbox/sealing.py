@@ -73,6 +73,11 @@ class Sealing(Transfers):
         """End what visitors run (:mod:`.visitors`), or only what runs ``covered``, and let none in for now."""
         return tuple(Process(**found) for found in self.ask("dismiss", why=why, covered=covered))
 
+    def visits(self) -> int:
+        """How often somebody has entered the image from another terminal while it could be changed."""
+        visits: int = self.ask("visits")
+        return visits
+
     def survivors(self) -> tuple[Process, ...]:
         """Processes that have outlived their command; not those of visitors, whom tests have nothing to do with."""
         return tuple(Process(**found) for found in self.ask("survivors"))

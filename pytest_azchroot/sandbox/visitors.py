@@ -58,6 +58,8 @@ class Visitors:
         self._poll = poll
         self._facts = facts
         self._enter = enter
+        self.changing = 0
+        """How many have entered while what they write was written into the image."""
         self._here: dict[int, Visitor] = {}
         self._running: dict[int, Visitor] = {}
         """By PID of the child that sees to it. It may take a moment longer than the visitor stays."""
@@ -110,6 +112,7 @@ class Visitors:
             raise SandboxError("nobody can enter the image now", why=self._shut)
         elif operation == "enter" and descriptors and not visitor.runs:
             visitor.runs, visitor.covered = True, self._facts()["covered"]
+            self.changing += not visitor.covered
             child = self._enter(lambda answer: visitor.answer(request, answer), descriptors, **arguments)
             self._running[child.pid] = visitor
 

@@ -9,14 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_azchroot import conductor
-
 from .conftest import CHECKS, STEPS, Workshop
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.xfail("joined" not in vars(conductor), reason="reports hide first errors", strict=False),
-]
+pytestmark = pytest.mark.root
 
 CLOUD = """
     import os

@@ -7,8 +7,6 @@ import signal
 
 import pytest
 
-from pytest_azchroot.conductor import Conductor
-
 from .conftest import CHECKS, STEPS, Workshop
 from .person import PROMPT, in_front_of
 
@@ -39,7 +37,7 @@ STOPPING_STEP = """
         chroot.write_text("/etc/after", "the prompt\\n")
 """
 
-AT_PROMPT = pytest.mark.xfail(not hasattr(Conductor, "pytest_enter_pdb"), reason="nobody looks after the prompt")
+
 CAPTURING = pytest.mark.parametrize("capturing", [(), ("-s",)], ids=["captured", "uncaptured"])
 
 
@@ -178,7 +176,6 @@ def test_a_long_test_shows_its_time(workshop: Workshop) -> None:
         assert person.leaves() == 0
 
 
-@AT_PROMPT
 def test_nothing_is_written_into_the_prompt(workshop: Workshop) -> None:
     """The running time of a test is shown while it lasts, but not to somebody who types."""
     workshop.image(test_10=STOPPING_STEP, test_90=CHECKS)
@@ -191,7 +188,6 @@ def test_nothing_is_written_into_the_prompt(workshop: Workshop) -> None:
         person.leaves()
 
 
-@AT_PROMPT
 def test_what_a_command_writes_is_shown_at_the_prompt(workshop: Workshop) -> None:
     step = STOPPING_STEP + "        chroot.run('echo unseen')\n"
     workshop.image(test_10=step, test_90=CHECKS)

@@ -187,6 +187,6 @@ def test_the_manifest_says_that_it_was_verified(workshop: Workshop, built: Path)
     manifest = json.loads((workshop.pytester.path / "out" / "x" / "manifest.json").read_text())
     assert (manifest["published"], manifest["verified"]) == (False, True)
     assert manifest["source"]["id"] == str(built)
-    command = [sys.executable, "-m", "pytest_azchroot.cli", "digest", built]
+    command = [sys.executable, "-m", "pytest_azchroot.cli", "digest", str(built)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert manifest["source"]["digest"] == manifest["disk"]["digest"] == done.stdout.split()[0]

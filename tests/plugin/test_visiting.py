@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -127,6 +128,8 @@ def test_a_visitor_is_in_the_image_as_it_is_now(session: Session, workshop: Work
     assert path.startswith("/run/azchroot-stubs:")
     assert session.end() == 0, session.printed()
     assert workshop.read("/etc/hand") == "by hand\n"
+    notes = json.loads((session.path / "images/x/x.raw.manifest.json").read_text())["verdict"]["notes"]
+    assert notes == ["azchroot shell entered it once before it was sealed, and may have changed it"]
 
 
 def test_a_visitor_is_held_as_steps_are(workshop: Workshop, cleaner: ExitStack) -> None:
