@@ -6,6 +6,7 @@ What they mean is a name; the emulator answers for it itself, and connects to no
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Callable
 
@@ -18,8 +19,8 @@ MANAGEMENT = "management.azure.com"
 HOSTS = (MANAGEMENT, imds.ADDRESS, *login.HOSTS, "localhost")
 """Names that are answered for, beside loopback addresses."""
 
-BLOBS = (".blob.core.windows.net", ".blob.storage.azure.net")
-"""How the names end to which access grants point."""
+_DISK_BLOB = re.compile(r"md-[a-z0-9-]+(\.z\d+)?\.(blob\.core\.windows|blob\.storage\.azure)\.net")
+"""The names to which access grants point: no other storage account is here."""
 
 _TLS_HANDSHAKE = b"\x16"  # RFC 8446, 5.1: the type of a record with a ClientHello
 
@@ -27,7 +28,7 @@ _TLS_HANDSHAKE = b"\x16"  # RFC 8446, 5.1: the type of a record with a ClientHel
 def is_known(host: str) -> bool:
     """Whether the emulator answers for a host, given with or without a port."""
     name = host_name(host)
-    if name in HOSTS or name.endswith(BLOBS):
+    if name in HOSTS or _DISK_BLOB.fullmatch(name):
         return True
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -178,7 +178,14 @@ def test_the_sdk_with_no_address_of_ours(proxied: Served) -> None:
         *((name, False) for name in ("", "example.com", "xmanagement.azure.com", "management.azure.com.example")),
         *(
             (name, False)
-            for name in ("10.0.0.1", "0.0.0.0", "graph.microsoft.com", "blob.core.windows.net", "[::2]:443")
+            for name in (
+                "10.0.0.1",
+                "0.0.0.0",
+                "graph.microsoft.com",
+                "blob.core.windows.net",
+                "azcliprod.blob.core.windows.net",
+                "[::2]:443",
+            )
         ),
     ],
 )
