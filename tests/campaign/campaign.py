@@ -146,7 +146,7 @@ def _left(directory: Path, built: Built, before: frozenset[str], *, partials: bo
     """
     report = built.report
     yield from (f"process that did not end: {each}" for each in report["left"])
-    yield from remains.left_on_machine(directory, report["loops"])
+    yield from remains.left_on_machine(directory, report["loops"], report["made"])
     yield from (f"file outside: {each}" for each in remains.strangers(report["made"], directory))
     now = remains.files(directory)
     allowed = {*before, *PUBLISHED, SEALED, *(remains.partials(now) if partials else ())}

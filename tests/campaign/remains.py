@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.errors import DiskError
 from pytest_azchroot.report.records import SUFFIX
+from pytest_azchroot.sandbox import syscalls
 
 from . import stages, subject
 
+GROUP = re.compile(r"/(\./.*/azchroot-[0-9a-f]{8})")
+"""A control group, as the tracer sees it: below a mount that is nowhere."""
 PARTIAL = re.compile(r"\..+\.[0-9a-f]{16}\.partial")
 _PATIENCE = 20.0
 """Seconds. A loop device is free when the kernel has written what was dirty, and that may be after the last process."""
 
 
-def left_on_machine(directory: Path, loops: Iterable[str]) -> list[str]:
-    """Processes, mounts, loop devices and partitions of builds in a directory, when the kernel has had its time.
+def left_on_machine(directory: Path, loops: Iterable[str], made: Iterable[str]) -> list[str]:
+    """Processes, mounts, loop devices, partitions and control groups of builds in a directory, when the kernel has had
+    its time.
 
     :param loops: the loop devices that they bound; by now another program may have them.
+    :param made: the names that they made.
     """
     used = set(loops)
+    groups = [group.group(1) for name in made if (group := GROUP.fullmatch(name))]
     deadline = time.monotonic() + _PATIENCE
-    while (found := [*_held(directory, used)]) and time.monotonic() < deadline:
+    while (found := [*_held(directory, used), *_groups(groups)]) and time.monotonic() < deadline:
         time.sleep(0.01)
     return found
 
@@ -49,6 +57,19 @@ def _held(directory: Path, loops: Iterable[str]) -> Iterator[str]:
             yield from (f"partition {node}" for node in nodes)
 
 
+def _groups(names: Iterable[str]) -> Iterator[str]:
+    if not names:
+        return
+    root = syscalls.detached_mount("cgroup2")
+    try:
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.stat(name, dir_fd=root)
+                yield f"control group {name}"
+    finally:
+        os.close(root)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
@@ -57,9 +78,12 @@ def _text(path: Path) -> str:
 
 
 def strangers(names: Iterable[str], directory: Path) -> list[str]:
-    """Names that a build made outside of its directory on the build machine, but for what Python compiles."""
+    """Names that a build made outside of its directory on the build machine, but for what Python compiles and for
+    control groups, which have to be gone."""
     own = (f"{directory}/", "/proc/", "/dev/null")
-    return [name for name in names if not name.startswith(own) and "__pycache__" not in name]
+    return [
+        name for name in names if not name.startswith(own) and "__pycache__" not in name and not GROUP.fullmatch(name)
+    ]
 
 
 def files(directory: Path) -> frozenset[str]:
