@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from pytest_azchroot.emulator import operations
 from pytest_azchroot.emulator.emulator import Emulator
 from pytest_azchroot.emulator.settings import Profile, Settings
 
@@ -131,6 +132,15 @@ def test_an_operation_that_nobody_began(emulator: Emulator) -> None:
     url = ask(emulator, "PUT", "disks/d1", EMPTY).headers["azure-asyncoperation"]
     name = urlsplit(url).path.rsplit("/", 1)[1]
     assert ask(emulator, "GET", url.replace(name, "00000000-0000-0000-0000-000000000000")).status == 404
+
+
+def test_old_operations_are_forgotten(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "_KEPT", 2)
+    urls = []
+    for _ in range(4):
+        urls.append(ask(emulator, "PATCH", "virtualMachines/vm1", {"tags": {}}).headers["azure-asyncoperation"])
+        ended(emulator, urls[-1])
+    assert [ask(emulator, "GET", url).status for url in urls] == [404, 404, 200, 200]
 
 
 def test_a_profile_is_read_from_a_file(settings: Settings) -> None:

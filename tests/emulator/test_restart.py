@@ -16,7 +16,7 @@ from pytest_azchroot.emulator.emulator import Emulator
 from pytest_azchroot.emulator.settings import Settings
 from pytest_azchroot.errors import UnavailableError
 
-from .conftest import Compute, attach, connect, detach, empty_disk, loops_below
+from .conftest import Compute, attach, connect, detach, empty_disk, loops_below, settled
 from .test_machines import lun_link
 
 pytestmark = pytest.mark.root
@@ -75,11 +75,9 @@ def test_what_was_running_goes_on(settings: Settings, again: Callable[..., Emula
         assert compute.disks.get("rg1", "d2").properties.provisioning_state == "Updating"
     with again() as emulator:
         compute = connect(emulator.url, settings)
-        while compute.virtual_machines.get("rg1", "vm1").properties.provisioning_state == "Updating":
-            pass
+        settled(lambda: compute.virtual_machines.get("rg1", "vm1").properties.provisioning_state == "Succeeded")
         assert lun_link(settings, 0).is_block_device()
-        while compute.disks.get("rg1", "d2").properties.provisioning_state == "Updating":
-            pass
+        settled(lambda: compute.disks.get("rg1", "d2").properties.provisioning_state == "Succeeded")
         assert compute.disks.get("rg1", "d2").properties.disk_state == "Unattached"
         assert len(list(emulator.azure.store.directory.iterdir())) == 2
 
