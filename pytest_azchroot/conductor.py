@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
+import sysconfig
 import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
@@ -29,6 +29,7 @@ from pytest_azchroot.settings import Settings
 from pytest_azchroot.suites import Suites
 
 HERE = Path(__file__).parent
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 SPOKEN = ("longrepr", "sections", "user_properties", "wasxfail", "_subtest.context")
 """What of a serialized report people get to read."""
@@ -291,7 +292,7 @@ def _to_the_point(excinfo: pytest.ExceptionInfo[BaseException]) -> str | None:
 
 def _is_machinery(path: str) -> bool:
     """Whether a frame belongs to what leads from pytest to us, and not to the suite."""
-    return "site-packages" in path or path == contextlib.__file__
+    return "site-packages" in path or Path(path).is_relative_to(_STANDARD_LIBRARY)
 
 
 def _says_what_to_do(excinfo: pytest.ExceptionInfo[BaseException] | None) -> bool:

@@ -19,11 +19,11 @@ from typing import Any
 
 from pytest_azchroot import __version__
 from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.disk.outputs import MANIFEST
 from pytest_azchroot.disk.partial import partial
 from pytest_azchroot.report.manifest import manifest
 from pytest_azchroot.report.result import ImageResult
 
-SUFFIX = ".manifest.json"
 NAME = "manifest.json"
 
 
@@ -31,7 +31,7 @@ def beside(artifacts: Iterable[Artifact]) -> Iterator[Path]:
     """The manifests of those artifacts that are files."""
     for artifact in artifacts:
         if os.path.isabs(artifact.id) and os.path.isfile(artifact.id):
-            yield Path(artifact.id + SUFFIX)
+            yield Path(artifact.id + MANIFEST)
 
 
 def place(output: Path, image: str) -> Path:
@@ -52,7 +52,7 @@ def superseding(files: Iterable[Path]) -> Iterator[None]:
         for file, identity in before.items():
             if _identity(file) != identity:
                 with suppress(OSError):  # the new manifest cannot be written then either, and that is reported
-                    os.unlink(f"{file}{SUFFIX}")
+                    os.unlink(f"{file}{MANIFEST}")
 
 
 def _identity(file: Path) -> tuple[int, int] | None:

@@ -64,7 +64,10 @@ class Connection(Requests):
             os.close(caller)
         try:
             self.description: Message = self._answer(0)
-            self._holder = os.pidfd_open(self.description["pid"])
+            try:
+                self._holder = os.pidfd_open(self.description["pid"])
+            except ProcessLookupError:
+                raise self._dead() from None
         except BaseException:
             self.let_go()
             raise

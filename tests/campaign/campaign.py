@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_azchroot.report.records import SUFFIX
+from pytest_azchroot.disk.outputs import MANIFEST
 
 from . import remains, stages, subject
 from .moments import Call, Moment, numbered
 
 OVERWRITE = "--azchroot-overwrite"
-PUBLISHED = tuple(f"images/{subject.NAME}/{name}{suffix}" for name in subject.OUTPUTS for suffix in ("", SUFFIX))
+PUBLISHED = tuple(f"images/{subject.NAME}/{name}{suffix}" for name in subject.OUTPUTS for suffix in ("", MANIFEST))
 SEALED = f"images/{subject.NAME}/{stages.SEALED}"
 
 _DIED = re.compile(r"the sandbox has died|the sandbox did not end well")
-_UNEXPLAINED = re.compile(r"INTERNALERROR|Traceback \(most recent|^\S*pytest_azchroot/\S+\.py:\d+:", re.MULTILINE)
+_UNEXPLAINED = re.compile(
+    r"INTERNALERROR|Traceback \(most recent|^\S*pytest_azchroot/\S+\.py:\d+:|^\S+/contextlib\.py:\d+: ?(\w+Error)?$",
+    re.MULTILINE,
+)
 _MISSES = 3
 """More than kills, of one cell. pytest, Python and the kernel's scheduler may do a thing once more or less in another run."""
 

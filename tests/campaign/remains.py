@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from pytest_azchroot.disk.digest import digest_of
+from pytest_azchroot.disk.outputs import MANIFEST
 from pytest_azchroot.errors import DiskError
-from pytest_azchroot.report.records import SUFFIX
 from pytest_azchroot.sandbox import syscalls
 
 from . import stages, subject
@@ -107,7 +107,7 @@ def misstated(image: Path, digests: Iterable[str]) -> list[str]:
 
 def _misstated(image: Path, digests: frozenset[str]) -> Iterator[str]:
     for name in subject.OUTPUTS:
-        artifact, record = image / name, image / f"{name}{SUFFIX}"
+        artifact, record = image / name, image / f"{name}{MANIFEST}"
         try:
             digest = digest_of(artifact) if artifact.exists() else None
         except DiskError as error:
