@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from . import access, catalog, disks, errors, galleries, groups, images, machines, versions
+from . import access, catalog, disks, errors, galleries, groups, images, machines, tags, versions
 from .azure import Azure, Call, Handler, Routes, read_body
 from .errors import ArmError
 from .http import Request, Response
@@ -48,6 +48,8 @@ def route(path: ArmPath) -> str:
 def call_name(request: Request) -> str:
     """What a call is, for logs, faults and limits: ``PUT disks``, ``GET operations``, else method and path."""
     path = parse(request.path)
+    if tags.scope_of(request.path) is not None:
+        return f"{request.method} tags"
     if path is None or not path.types:
         what = "subscriptions" if path is not None and not path.rest else request.path
         return f"{request.method} {'resourceGroups' if path is not None and path.group else what}"
@@ -93,6 +95,9 @@ class ResourceManager:
 
     def _route(self, call: Call) -> Response:
         azure, path = self._azure, call.path
+        scope = tags.scope_of(path.text)
+        if scope is not None:
+            return tags.handle(azure, call, scope)
         if path.provider is None:
             found = groups.below_subscription(azure, call)
             if found is None:

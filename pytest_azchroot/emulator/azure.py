@@ -37,6 +37,8 @@ class Azure:
         found = self.state.get(id_)
         if found is None:
             path = parse(id_)
+            if path is not None and path.group is not None and path.provider is None and not path.rest:
+                raise errors.no_group(path.group)
             if path is None or not path.whole:
                 raise errors.ArmError(400, "LinkedInvalidPropertyId", f"Property id '{id_}' is invalid.")
             raise errors.not_found(path)

@@ -144,7 +144,6 @@ class _Listener(ThreadingHTTPServer):
 class _Connection(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "Microsoft-HTTPAPI/2.0"
-    sys_version = ""
     disable_nagle_algorithm = True
     wbufsize = -1
     timeout = _IDLE
@@ -164,6 +163,10 @@ class _Connection(BaseHTTPRequestHandler):
     def finish(self) -> None:
         super().finish()
         self.request.close()  # what TLS made of the connection that the server closes
+
+    def version_string(self) -> str:
+        """Without the word about Python that http.server adds."""
+        return self.server_version
 
     def log_message(self, format: str, *args: Any) -> None:
         log.debug(format, *args)

@@ -97,6 +97,25 @@ def test_resource_groups(emulator: Emulator, settings: Settings) -> None:
     assert ask(emulator, "GET", group).status == 404
 
 
+@pytest.mark.parametrize("scope", ["virtualMachines/vm1", "group"])
+def test_tags_at_a_scope(emulator: Emulator, scope: str) -> None:
+    above = compute_path(emulator).removesuffix("/providers/Microsoft.Compute") if scope == "group" else ""
+    path = f"{above or f'{compute_path(emulator)}/{scope}'}/providers/Microsoft.Resources/tags/default"
+    assert ask(emulator, "PUT", path, {"properties": {"tags": {"a": "1", "b": "2"}}}).status == 200
+    for operation, tags, after in (
+        ("Merge", {"b": "3", "c": "4"}, {"a": "1", "b": "3", "c": "4"}),
+        ("Delete", {"a": "1", "b": "2"}, {"b": "3", "c": "4"}),
+        ("Replace", {"d": "5"}, {"d": "5"}),
+    ):
+        answer = ask(emulator, "PATCH", path, {"operation": operation, "properties": {"tags": tags}})
+        assert answer.json["properties"]["tags"] == after
+    assert ask(emulator, "GET", path).json["properties"]["tags"] == {"d": "5"}
+    assert ask(emulator, "GET", path.rsplit("/providers/", 1)[0]).json["tags"] == {"d": "5"}
+    assert ask(emulator, "DELETE", path).status == 200
+    assert ask(emulator, "GET", path).json["properties"]["tags"] == {}
+    assert ask(emulator, "GET", path.replace("vm1", "vm9").replace("rg1", "rg9")).status == 404
+
+
 def test_resources_of_a_group(emulator: Emulator, compute: Compute, settings: Settings) -> None:
     empty_disk(compute, "d1")
     found = ask(emulator, "GET", f"/subscriptions/{settings.subscription}/resourceGroups/rg1/resources").json["value"]
