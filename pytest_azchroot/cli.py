@@ -135,17 +135,25 @@ def _add_inspect(subparsers: Subparsers) -> None:
         epilog="Exit status: 0 all is well, 1 the file cannot be read or a build could not mount it, 2 wrong usage.",
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="a raw, VHD, VHDX or qcow2 file")
-    parser.add_argument(
-        "--partition", type=int, metavar="NUMBER", help="the root, as `mount_partition` would name it; 0 is the disk"
-    )
+    _add_root(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_inspect)
+
+
+def _add_root(parser: argparse.ArgumentParser) -> None:
+    """The options that say which file system is the root."""
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument(
+        "--partition", type=int, metavar="NUMBER", help="the root, as `mount_partition` would name it; 0 is the disk"
+    )
+    either.add_argument("--lvm-root-device", metavar="DEVICE", help="the root, if it is a volume: /dev/rootvg/rootlv")
 
 
 def _add_shell(subparsers: Subparsers) -> None:
     parser = subparsers.add_parser(
         "shell",
-        usage="azchroot shell [-h] [--partition NUMBER] [--write] [--pid PID] PATH [-- COMMAND...]",
+        usage="azchroot shell [-h] [--partition NUMBER | --lvm-root-device DEVICE] [--write] [--pid PID] PATH "
+        "[-- COMMAND...]",
         help="a shell in a disk image, or in an image that is being built",
         description="Mount a disk image file in a sandbox of its own and give a shell in it, or run a command, held as "
         "the steps of a build are. What is written is dropped at the end; with --write it changes the file. With a "
@@ -154,9 +162,7 @@ def _add_shell(subparsers: Subparsers) -> None:
         "image cannot be entered, or with --write does not close well; 2 wrong usage.",
     )
     parser.add_argument("path", type=Path, metavar="PATH", help="a raw, VHD, VHDX or qcow2 file, or a directory")
-    parser.add_argument(
-        "--partition", type=int, metavar="NUMBER", help="the root, as `mount_partition` would name it; 0 is the disk"
-    )
+    _add_root(parser)
     parser.add_argument("--write", action="store_true", help="change the file, which must be raw or a fixed VHD")
     parser.add_argument("--pid", type=int, help="of the pytest, if several build the image")
     parser.set_defaults(run=_shell)
@@ -287,7 +293,7 @@ def _digest_lines(file: Path) -> list[tuple[str, Path]]:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    found = inspection.inspect(options.file, partition=options.partition)
+    found = inspection.inspect(options.file, partition=options.partition, lvm_root_device=options.lvm_root_device)
     print(json.dumps(inspection.as_data(found), indent=2) if options.json else inspection.as_text(found))
     if found.refusal is not None and not options.json:
         print(f"\n{found.refusal}", file=sys.stderr)
@@ -298,12 +304,13 @@ def _shell(options: argparse.Namespace) -> int:
     path: Path = options.path
     try:
         if path.is_dir() or path.name == IMAGE_FILE:
-            if options.write or options.partition is not None:
-                raise UsageError("--write and --partition are for disk image files")
+            if options.write or (options.partition, options.lvm_root_device) != (None, None):
+                raise UsageError("--write, --partition and --lvm-root-device are for disk image files")
             return shell.in_build(path if path.is_dir() else path.parent, command=options.command, pid=options.pid)
         if options.pid is not None:
             raise UsageError("--pid is for directories")
-        return shell.in_file(path, command=options.command, partition=options.partition, write=options.write)
+        root = shell.Root(options.partition, options.lvm_root_device)
+        return shell.in_file(path, command=options.command, root=root, write=options.write)
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from pytest_azchroot.disk import image, loop, space
 from pytest_azchroot.disk.copy import copy
@@ -45,10 +45,19 @@ class NotBuildingError(AzchrootError):
 # ---- a file
 
 
-def in_file(path: Path, *, command: Command = (), partition: int | None = None, write: bool = False) -> int:
+class Root(NamedTuple):
+    """Which file system is the root, if it is to be another than the one that is found."""
+
+    partition: int | None = None
+    """Its number; 0 is the whole disk."""
+    lvm_root_device: str | None = None
+    """If it is a logical volume, as ``/dev/rootvg/rootlv``."""
+
+
+def in_file(path: Path, *, command: Command = (), root: Root | None = None, write: bool = False) -> int:
     """A shell, or a command, in a disk image file, mounted in a sandbox of its own.
 
-    :param partition: the root, if it is to be another than the one that is found.
+    :param root: which it is; else it is found.
     :param write: change the file; else what is written goes to memory, and the file is not even opened for writing.
     :return: the exit code; 128 and the number of a signal that ended it.
     :raises DiskError: it is no image, cannot be read or mounted, or is in use.
@@ -57,16 +66,16 @@ def in_file(path: Path, *, command: Command = (), partition: int | None = None, 
     _require_root()
     with _signals(), _opened(path, write=write) as (found, fd):
         if write:
-            return _change(found, fd, command, partition)
-        return _look(found, fd, command, partition)
+            return _change(found, fd, command, root or Root())
+        return _look(found, fd, command, root or Root())
 
 
-def _look(found: DiskImage, fd: int, command: Command, partition: int | None) -> int:
+def _look(found: DiskImage, fd: int, command: Command, root: Root) -> int:
     """Read-only below, overlays above."""
     dropped = "read-only: what you write is dropped when you leave"
     with raw(found, fd) as disk:
         try:
-            return _covered(found, disk, command, partition, read_only=found.plain, banner=dropped)
+            return _covered(found, disk, command, root, read_only=found.plain, banner=dropped)
         except _UncleanError as error:
             cause = error
     directory = Path(os.environ.get("TMPDIR") or "/var/tmp")  # /tmp may be memory
@@ -79,15 +88,13 @@ def _look(found: DiskImage, fd: int, command: Command, partition: int | None) ->
             failed = space.explained(error, doing=doing, directory=directory, needed=found.allocated)
             hint = f"{cause.hint}; or choose another directory by TMPDIR"
             raise DiskError(failed.what, why=failed.why, hint=hint) from error
-        return _covered(found, file.fileno(), command, partition, read_only=False, banner=f"a copy, {dropped}")
+        return _covered(found, file.fileno(), command, root, read_only=False, banner=f"a copy, {dropped}")
 
 
-def _covered(
-    found: DiskImage, disk: int, command: Command, partition: int | None, *, read_only: bool, banner: str
-) -> int:
+def _covered(found: DiskImage, disk: int, command: Command, root: Root, *, read_only: bool, banner: str) -> int:
     path = Path(f"/proc/{os.getpid()}/fd/{disk}")
     with Sandbox.start(path, hostname=_name(found.path), read_only=read_only) as sandbox:
-        plan = discover.plan(sandbox, partition=partition)
+        plan = discover.plan(sandbox, **root._asdict())
         try:
             discover.mount_all(sandbox, plan)
         except SandboxError as error:
@@ -99,11 +106,11 @@ def _covered(
         return _attend(sandbox, found, command, banner)
 
 
-def _change(found: DiskImage, fd: int, command: Command, partition: int | None) -> int:
+def _change(found: DiskImage, fd: int, command: Command, root: Root) -> int:
     """Mounted as in a build; closed as by a build, whatever the command did."""
     path = Path(f"/proc/{os.getpid()}/fd/{fd}")
     with Sandbox.start(path, hostname=_name(found.path)) as sandbox:
-        plan = discover.plan(sandbox, partition=partition)
+        plan = discover.plan(sandbox, **root._asdict())
         discover.mount_all(sandbox, plan)
         try:
             code = _attend(sandbox, found, command, "writable: what you write changes the file")

@@ -196,9 +196,10 @@ def _opens_source(order: Order, source: DiskImage) -> bool:
 
 def _shell(order: Order, path: Path) -> str:
     """The command that looks into a file."""
-    partition = order.configuration.spec.mount_partition
-    words = ["azchroot", "shell", *([] if partition is None else ["--partition", str(partition)]), str(path)]
-    return shlex.join(words)
+    spec = order.configuration.spec
+    root = {"--partition": spec.mount_partition, "--lvm-root-device": spec.lvm_root_device}
+    options = [word for name, value in root.items() if value is not None for word in (name, str(value))]
+    return shlex.join(["azchroot", "shell", *options, str(path)])
 
 
 def _is_coming(order: Order) -> bool:
