@@ -89,6 +89,8 @@ class ResourceManager:
             raise ArmError(404, "NotFound", f"'{request.path}' was not found.")
         if path.subscription.lower() != azure.settings.subscription.lower():
             raise errors.no_subscription(path.subscription)
+        if path.whole and path.kind in _OPERATIONS and request.method == "GET":
+            return azure.operations.answer(path.name, request)
         call = Call(request, path, read_body(request))
         with azure.state.change():
             return self._route(call)
@@ -103,8 +105,6 @@ class ResourceManager:
             if found is None:
                 raise ArmError(404, "NotFound", f"The resource '{path.text}' was not found.")
             return found
-        if path.whole and path.kind in _OPERATIONS and call.request.method == "GET":
-            return azure.operations.answer(path.name, call.request)
         if path.provider.lower() != COMPUTE.lower():
             text = f"The resource namespace '{path.provider}' is invalid."
             raise ArmError(404, "InvalidResourceNamespace", text)

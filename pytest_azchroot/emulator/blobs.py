@@ -22,7 +22,8 @@ from .azure import Azure
 from .http import Request, Response, Stream
 from .state import Json
 
-_PATH = re.compile(r"/(md-[0-9a-f]+)/[^/]+/abcd")
+_BY_NAME = re.compile(r"(md-[0-9a-f]+)\.[^/]*/[^/]+/abcd")
+_BY_ADDRESS = re.compile(r"[^/]*/(md-[0-9a-f]+)/[^/]+/abcd")
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _PIECE = 1024**2
 _LARGEST_WRITE = 4 * 1024**2
@@ -31,7 +32,8 @@ _PAGE = 512
 
 def handle(azure: Azure, request: Request) -> Response | None:
     """Answer a request for a lent disk; None if the path is no such thing."""
-    match = _PATH.fullmatch(request.path)
+    where = f"{request.host.lower()}{request.path}"
+    match = _BY_NAME.fullmatch(where) or _BY_ADDRESS.fullmatch(where)
     if match is None:
         return None
     with azure.state.change():

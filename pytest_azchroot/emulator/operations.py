@@ -21,12 +21,15 @@ from . import errors
 from .errors import ArmError
 from .hooks import Hooks, OperationFault
 from .http import Request, Response
-from .settings import Settings
+from .settings import IMMEDIATE, Settings
 from .state import Json, State
 
 log = logging.getLogger(__name__)
 
 _RECORD = "operation"
+_GRACE = 0.5
+"""Seconds that a poll waits for what takes no time by the profile: else a client's first poll comes a moment too early,
+and its next one half a minute later."""
 _KEPT = 1000
 """Operations that have ended and can still be asked for."""
 RUNNING, SUCCEEDED, FAILED = "InProgress", "Succeeded", "Failed"
@@ -77,7 +80,7 @@ class Operations:
         self._hooks = hooks
         self._works: dict[str, Work] = {}
         self._stop = threading.Event()
-        self._threads: set[threading.Thread] = set()
+        self._threads: dict[str, threading.Thread] = {}
         self._ended: deque[str] = deque()
 
     def register(self, works: Mapping[str, Work]) -> None:
@@ -110,7 +113,7 @@ class Operations:
     def close(self, patience: float = 30.0) -> None:
         """Stop: what runs stays as it is, for the next emulator."""
         self._stop.set()
-        for thread in list(self._threads):
+        for thread in list(self._threads.values()):
             thread.join(patience)
 
     def submit(self, kind: str, resource: str, arguments: Json, *, segment: str, location: str | None = None) -> str:
@@ -157,8 +160,12 @@ class Operations:
         return {**found, **self._retry_after()}
 
     def answer(self, name: str, request: Request) -> Response:
-        """GET of an operation: its status, or with ``monitor=true`` its result."""
+        """GET of an operation: its status, or with ``monitor=true`` its result. Not within a change."""
         record = self._state.record(_RECORD, name)
+        thread = self._threads.get(name)
+        if record is not None and thread is not None and self._settings.profile.latency(record["kind"]) == IMMEDIATE:
+            thread.join(_GRACE)
+            record = self._state.record(_RECORD, name)
         if record is None:
             raise errors.no_operation(name)
         running = record["status"] == RUNNING
@@ -187,7 +194,7 @@ class Operations:
         thread = threading.Thread(
             target=self._run, args=(name, record, fault or OperationFault()), name=f"operation {name}", daemon=True
         )
-        self._threads.add(thread)
+        self._threads[name] = thread
         thread.start()
 
     def _run(self, name: str, record: Json, fault: OperationFault) -> None:
@@ -205,7 +212,7 @@ class Operations:
             if error is not None:
                 self._fail(name, work, arguments, error)
         finally:
-            self._threads.discard(threading.current_thread())
+            self._threads.pop(name, None)
 
     def _try(self, action: Callable[[], None]) -> ArmError | None:
         try:

@@ -6,6 +6,7 @@ import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -100,6 +101,19 @@ def test_an_attached_disk_is_not_lent(compute: Compute, settings: Settings) -> N
     attach(compute, empty_disk(compute, "d1").id)
     text = f"Access not permitted because disk d1 is currently attached to running VM {settings.machine_id}."
     assert refusal(lambda: lent(compute, "d1")) == (409, "Conflict", text)
+
+
+def test_who_came_by_name_gets_a_name(compute: Compute, emulator: Emulator, settings: Settings) -> None:
+    platform_disk(compute, settings, "d1")
+    headers = {"Host": "management.azure.com"}
+    location = ask(emulator, "POST", "disks/d1/beginGetAccess", READ, headers=headers).headers["location"]
+    assert location.startswith("http://management.azure.com/subscriptions/")
+    while (answer := ask(emulator, "GET", location)).status == 202:
+        pass
+    url = urlsplit(answer.json["accessSAS"])
+    assert url.scheme == "https" and url.netloc.endswith(".blob.storage.azure.net")
+    asked = {"Range": f"bytes={MARK_AT}-{MARK_AT + len(MARK) - 1}", "Host": url.netloc}
+    assert ask(emulator, "GET", url.geturl(), headers=asked, token=None).body == MARK
 
 
 def test_a_snapshot_is_lent(compute: Compute, emulator: Emulator, settings: Settings) -> None:

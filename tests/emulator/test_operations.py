@@ -134,6 +134,13 @@ def test_an_operation_that_nobody_began(emulator: Emulator) -> None:
     assert ask(emulator, "GET", url.replace(name, "00000000-0000-0000-0000-000000000000")).status == 404
 
 
+def test_the_first_poll_sees_what_takes_no_time(settings: Settings) -> None:
+    with Emulator(replace(settings, profile=Profile())) as emulator:
+        for name in ("d1", "d2", "d3"):
+            url = ask(emulator, "PUT", f"disks/{name}", EMPTY).headers["azure-asyncoperation"]
+            assert ask(emulator, "GET", url).json["status"] == "Succeeded"
+
+
 def test_old_operations_are_forgotten(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "_KEPT", 2)
     urls = []
