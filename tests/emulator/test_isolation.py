@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from .isolation import METADATA_ADDRESS, ReachedOutError, _guarded
+from pytest_azchroot.emulator.imds import ADDRESS
+from pytest_azchroot.emulator.isolation import ReachedOutError, guarded
 
 
 @pytest.mark.parametrize("address", ["192.0.2.1", "8.8.8.8"])
@@ -19,7 +20,7 @@ def test_nothing_else_can_be_reached(address: str) -> None:
 
 @pytest.mark.root
 def test_the_metadata_address_is_this_machine() -> None:
-    with socket.create_server((METADATA_ADDRESS, 0)) as server:
+    with socket.create_server((ADDRESS, 0)) as server:
         socket.create_connection(server.getsockname(), timeout=5).close()
 
 
@@ -38,10 +39,10 @@ def test_threads_are_in_it_too() -> None:
 
 
 def test_without_a_namespace_the_interpreter_refuses() -> None:
-    with _guarded(), pytest.raises(ReachedOutError):
-        socket.create_connection((METADATA_ADDRESS, 80), timeout=5)
+    with guarded(), pytest.raises(ReachedOutError):
+        socket.create_connection((ADDRESS, 80), timeout=5)
 
 
 def test_the_guard_lets_loopback_through() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, _guarded():
+    with socket.create_server(("127.0.0.1", 0)) as server, guarded():
         socket.create_connection(server.getsockname(), timeout=5).close()
