@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from . import errors, regions
 from .azure import Azure, Call, Routes, require_group
 from .http import Response
-from .origins import platform_image
+from .origins import platform_image, platform_size
 from .paths import location_key
 from .settings import PlatformImage
 from .sizes import SIZES, Size
 from .state import Json
 from .store import gib
+from .tiers import SKUS
 
 _TYPES = (
     "disks",
@@ -31,15 +32,6 @@ _TYPES = (
 )
 _API_VERSIONS = ("2026-04-01", "2026-03-03", "2026-03-02", "2024-07-01", "2023-04-02", "2019-12-01", "2019-11-01")
 _ROOT = "locations/publishers"
-_DISK_SKUS = {
-    "Standard_LRS": "Standard",
-    "StandardSSD_LRS": "Standard",
-    "StandardSSD_ZRS": "Standard",
-    "Premium_LRS": "Premium",
-    "Premium_ZRS": "Premium",
-    "PremiumV2_LRS": "Premium",
-    "UltraSSD_LRS": "Ultra",
-}
 
 
 def versions(azure: Azure, call: Call) -> Response:
@@ -68,7 +60,7 @@ def version(azure: Azure, call: Call) -> Response:
 
 
 def _image(found: PlatformImage, call: Call, location: str) -> Json:
-    length = found.path.stat().st_size
+    length = platform_size(found)
     return {
         "location": location,
         "name": found.version,
@@ -164,7 +156,7 @@ def resource_skus(azure: Azure, call: Call) -> Response:
     if regions.display(wanted) is None:
         return Response.of_json(200, {"value": []})
     found = [_machine_sku(each, wanted) for each in SIZES.values()]
-    found += [_disk_sku(name, tier, wanted) for name, tier in _DISK_SKUS.items()]
+    found += [_disk_sku(name, tier, wanted) for name, tier in SKUS.items()]
     return Response.of_json(200, {"value": found})
 
 

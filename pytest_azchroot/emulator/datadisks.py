@@ -14,6 +14,11 @@ from . import errors
 from .state import Json
 
 LUNS = range(64)
+_OPTIONS: dict[str, tuple[object, ...]] = {
+    "caching": ("None", "ReadOnly", "ReadWrite"),
+    "deleteOption": ("Detach", "Delete"),
+    "writeAcceleratorEnabled": (False, True),
+}
 
 
 @dataclass(frozen=True)
@@ -159,5 +164,8 @@ def _free(used: Collection[int]) -> int:
 
 
 def _options(entry: Json) -> Json:
-    names = ("caching", "deleteOption", "writeAcceleratorEnabled")
-    return {name: entry[name] for name in names if entry.get(name) is not None}
+    found = {name: entry[name] for name in _OPTIONS if entry.get(name) is not None}
+    for name, value in found.items():
+        if value not in _OPTIONS[name]:
+            raise errors.invalid(f"dataDisk.{name}", value)
+    return found

@@ -13,7 +13,7 @@ from .operations import DISKS, Work, now
 from .origins import Origin
 from .state import Json, Resource
 from .store import GIB, gib, new_name
-from .tiers import performance
+from .tiers import SKUS, SNAPSHOT_SKUS, performance
 
 _DEFAULT_SKU = "Standard_LRS"
 _FOOTER = 512
@@ -50,11 +50,12 @@ def put(azure: Azure, call: Call) -> Response:
     if not section(asked, "creationData"):
         raise errors.missing(f"{noun_}.creationData")
     creation = section(asked, "creationData")
+    sku = _sku(call.body, call.path.kind)
     origin = origins.of_creation(azure, creation, location=body["location"])
     size = _size(asked, origin, noun_)
     inherited = {} if origin is None else {name: value for name, value in origin.facts.items() if name not in asked}
     properties = {**inherited, **asked, "provisioningState": "Updating"}
-    body |= {"sku": section(call.body, "sku") or {"name": _DEFAULT_SKU}, "properties": properties}
+    body |= {"sku": sku or {"name": _DEFAULT_SKU}, "properties": properties}
     resource = azure.state.put(Resource(call.path.text, call.path.kind, body, {"file": new_name()}))
     arguments = {"key": resource.key, "file": resource.hidden["file"], "size": size}
     arguments["source"] = origins.pinned(azure, origin)
@@ -63,6 +64,17 @@ def put(azure: Azure, call: Call) -> Response:
     )
     shown = {**resource.body, "properties": {**asked, "provisioningState": "Updating", "isArmResource": True}}
     return Response.of_json(202, shown, azure.operations.headers(name, call.request))
+
+
+def _sku(body: Json, kind: str) -> Json:
+    """The SKU that a request asks for, empty if none."""
+    known = {name.lower(): name for name in (SKUS if kind == "disks" else SNAPSHOT_SKUS)}
+    asked = section(body, "sku").get("name")
+    if asked is None:
+        return {}
+    if str(asked).lower() not in known:
+        raise errors.invalid("sku.name", asked)
+    return {"name": known[str(asked).lower()]}
 
 
 def _without_read_only(asked: Json) -> Json:
@@ -113,9 +125,9 @@ def _update(azure: Azure, call: Call) -> Response:
     current, wanted = int(old.properties.get("diskSizeGB") or 0), _asked_gib(asked, noun(old))
     if wanted is not None and wanted < current:
         raise errors.shrinking(current=current, asked=wanted)
-    for name in ("tags", "sku"):
-        if isinstance(call.body.get(name), dict):
-            old.body[name] = call.body[name]
+    if isinstance(call.body.get("tags"), dict):
+        old.body["tags"] = call.body["tags"]
+    old.body["sku"] = _sku(call.body, old.kind) or old.body["sku"]
     kept = ("creationData", "diskSizeGB")
     old.properties.update({name: value for name, value in asked.items() if name not in kept})
     old.properties["provisioningState"] = "Updating"
@@ -236,7 +248,7 @@ def _describe(resource: Resource, size: int, length: int) -> None:
     }
     creation = properties["creationData"]
     if source := creation.get("sourceResourceId"):
-        creation["sourceUniqueId"] = str(uuid.uuid5(uuid.NAMESPACE_URL, source.lower()))
+        creation["sourceUniqueId"] = str(uuid.uuid5(uuid.NAMESPACE_URL, str(source).lower()))
     if resource.kind == "snapshots":
         properties["incremental"] = bool(properties.get("incremental"))
         if properties["incremental"]:

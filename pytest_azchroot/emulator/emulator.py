@@ -26,7 +26,7 @@ from .hooks import Delay, Hook, Hooks, Reset
 from .http import Request, Response
 from .operations import Operations
 from .server import Server, Tunnels, Wrap
-from .settings import Settings
+from .settings import Settings, SettingsError
 from .state import Json, Resource, State
 from .store import Store
 from .throttles import Throttles
@@ -134,6 +134,7 @@ class Emulator:
     # -- starting
 
     def _open(self, stack: ExitStack) -> None:
+        self._servers = []
         settings = self.settings
         directory = settings.directory.absolute()
         settings = replace(settings, directory=directory)
@@ -141,7 +142,7 @@ class Emulator:
         stack.callback(os.close, _lock(settings))
         state = State(directory / "state.sqlite3")
         stack.callback(state.close)
-        self._calls = CallLog(directory / "calls.jsonl")
+        self._calls = CallLog(settings.calls or directory / "calls.jsonl")
         stack.callback(self._calls.close)
         devices = Devices(settings.device_directory, family=settings.family, prefix=settings.prefix)
         stack.callback(devices.close)
@@ -154,6 +155,7 @@ class Emulator:
             self.hooks.add(throttles)
             stack.callback(self.hooks.remove, throttles)
         operations.register(arm.works(azure))
+        _check_profile(settings, operations)
         _seed(azure)
         _sweep(azure)
         _attach_again(azure)
@@ -213,6 +215,13 @@ class Emulator:
                 return answer
         text = {"error": {"code": "NotFound", "message": f"The emulator has nothing at '{request.path}'."}}
         return Response.of_json(404, text)
+
+
+def _check_profile(settings: Settings, operations: Operations) -> None:
+    unknown = sorted(set(settings.profile.seconds) - {*operations.kinds, "*"})
+    if unknown:
+        hint = f"there are {', '.join(operations.kinds)}, and * for all others"
+        raise SettingsError(f"the profile has seconds for {unknown[0]!r}, which no operation is", hint=hint)
 
 
 def _lock(settings: Settings) -> int:

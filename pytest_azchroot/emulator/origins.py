@@ -89,16 +89,22 @@ def of_platform(azure: Azure, id_: object) -> Origin:
     found = platform_image(azure, urn)
     if found is None:
         raise errors.no_platform_image(urn)
-    with image.opened(found.path) as fd:
-        size = image.identify_open(fd, found.path).size
     architecture = {"architecture": "Arm64" if found.architecture.lower() == "arm64" else "x64"}
     facts = {"osType": "Linux", "hyperVGeneration": found.generation, "supportedCapabilities": architecture}
-    return Origin(size, path=found.path.absolute(), facts=facts)
+    return Origin(platform_size(found), path=found.path.absolute(), facts=facts)
 
 
 def platform_image(azure: Azure, urn: str) -> PlatformImage | None:
     """A marketplace image by its name in any case."""
     return next((each for each in azure.settings.images if each.urn.lower() == urn.lower()), None)
+
+
+def platform_size(found: PlatformImage) -> int:
+    """Bytes of the disk in a marketplace image.
+
+    :raises DiskError: its file cannot be read.
+    """
+    return image.identify(found.path).size
 
 
 def of_creation(azure: Azure, creation: Json, *, location: str) -> Origin | None:

@@ -28,16 +28,16 @@ class SettingsError(AzchrootError):
 class Profile:
     """How long operations take, in seconds, by their kind; ``*`` is any other. No entry: at once.
 
-    Kinds are ``disks.create``, ``disks.update``, ``disks.delete``, ``snapshots.create``, ``images.create``,
-    ``galleries.create``, ``definitions.create``, ``versions.create``, ``virtualMachines.update``,
-    ``disks.grant``, ``disks.revoke``, ``groups.delete`` and the like: see :data:`.operations.Works`.
+    Kinds are ``create``, ``update`` and ``delete`` of ``disks``, ``snapshots``, ``images``, ``galleries``,
+    ``definitions`` and ``versions``, as in ``disks.create``; ``grant`` and ``revoke`` of ``disks`` and ``snapshots``;
+    of ``virtualMachines`` also ``attachDetach`` and ``power``; and ``groups.delete``.
     """
 
     seconds: Mapping[str, float] = field(default_factory=dict)
     request: float = 0.0
     """Before every answer: the network's round trip."""
     device_share: float = 0.8
-    """Which part of a ``virtualMachines.update`` has passed when its device appears or goes."""
+    """Which part of a ``virtualMachines.attachDetach`` or ``update`` has passed when a device appears or goes."""
     detach_patience: float = 10.0
     """Seconds to wait for a device that somebody has open, before a detach fails."""
 
@@ -132,6 +132,8 @@ class Settings:
     """Whether Azure's rate limits hold."""
     overlap: Overlap = "accept"
     """What a PUT or PATCH of a virtual machine meets while another update of it runs."""
+    calls: Path | None = None
+    """The log of every call. By default ``calls.jsonl`` in :attr:`directory`."""
 
     @property
     def machine_id(self) -> str:

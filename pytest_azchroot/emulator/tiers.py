@@ -23,6 +23,20 @@ _PREMIUM = (
 """Largest GiB, tier, operations and MB a second."""
 
 
+SKUS = {
+    "Standard_LRS": "Standard",
+    "StandardSSD_LRS": "Standard",
+    "StandardSSD_ZRS": "Standard",
+    "Premium_LRS": "Premium",
+    "Premium_ZRS": "Premium",
+    "PremiumV2_LRS": "Premium",
+    "UltraSSD_LRS": "Ultra",
+}
+"""Of disks, with their tiers."""
+SNAPSHOT_SKUS = {"Standard_LRS": "Standard", "Standard_ZRS": "Standard", "Premium_LRS": "Premium"}
+"""Of snapshots. Source: the REST reference, SnapshotSku."""
+
+
 def performance(sku: str, size: int) -> dict[str, int | str]:
     """The properties that a disk of ``size`` GiB has by its SKU."""
     if sku.startswith("Premium_"):

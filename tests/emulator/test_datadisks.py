@@ -86,6 +86,7 @@ def test_put_with_a_mark_removes() -> None:
         ([], [{"managedDisk": {"id": "/D/a"}}], "InvalidParameter"),
         ([], [{**entry("a", 0), "lun": "0"}], "InvalidParameter"),
         ([], [{**entry("a", 0), "lun": True}], "InvalidParameter"),
+        ([], [entry("a", 0, caching="Sometimes")], "InvalidParameter"),
         ([entry("a", 0)], [entry("a", 1)], "PropertyChangeNotAllowed"),
         ([entry("a", 0, toBeDetached=True)], [entry("a", 0)], "AttachDiskWhileBeingDetached"),
         ([], [entry(str(number), number) for number in range(9)], "OperationNotAllowed"),

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
 
 from pytest_azchroot.emulator.emulator import Emulator
-from pytest_azchroot.emulator.settings import Settings
+from pytest_azchroot.emulator.settings import PlatformImage, Settings
 
-from .conftest import MARK, MARK_AT, MIB, Compute, attach, disk_of, empty_disk, image_id, platform_disk
+from .conftest import MARK, MARK_AT, MIB, URN, Compute, attach, connect, disk_of, empty_disk, image_id, platform_disk
 
 pytestmark = pytest.mark.root
 GIB = 1024**3
@@ -200,3 +203,29 @@ def test_a_disk_stays_in_its_region(compute: Compute) -> None:
     del body["location"]
     refused = refusal(lambda: compute.disks.begin_create_or_update("rg1", "d1", body))
     assert refused[:2] == (400, "LocationRequired")
+
+
+@pytest.mark.parametrize("sku", ["Golden_LRS", "Standard_GRS", 3])
+def test_a_sku_that_there_is_not(compute: Compute, sku: object) -> None:
+    body = {
+        "location": "westus2",
+        "sku": {"name": sku},
+        "properties": {"creationData": {"createOption": "Empty"}, "diskSizeGB": 1},
+    }
+    refused = refusal(lambda: compute.disks.begin_create_or_update("rg1", "d1", body))
+    assert refused[:2] == (400, "InvalidParameter")
+
+
+@pytest.mark.parametrize("kind", ["qcow2", "vpc"])
+def test_a_platform_image_of_another_format(settings: Settings, platform_file: Path, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"image.{kind.replace('vpc', 'vhd')}"
+    options = ["-o", "subformat=fixed,force_size=on"] if kind == "vpc" else []
+    command = ["qemu-img", "convert", "-f", "raw", "-O", kind, *options, str(platform_file), str(path)]
+    subprocess.run(command, check=True)
+    with Emulator(replace(settings, images=(PlatformImage(URN, path),))) as emulator:
+        compute = connect(emulator.url, settings)
+        disk = platform_disk(compute, settings, "d1")
+        assert disk.properties.disk_size_bytes == 16 * MIB
+        assert content(emulator, disk.id, size=17 * MIB) == platform_file.read_bytes()
+        version = compute.virtual_machine_images.get("westus2", *URN.split(":"))
+        assert version.as_dict()["properties"]["osDiskImage"]["sizeInBytes"] == 16 * MIB

@@ -7,6 +7,7 @@ import http.client
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -212,3 +213,8 @@ def test_a_profile_that_cannot_be_used(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(SettingsError, match=r"the profile .* cannot be used"):
         Profile.load(path)
+
+
+def test_a_profile_for_what_is_no_operation(settings: Settings) -> None:
+    with pytest.raises(SettingsError, match=r"'disks.make', which no operation is"):
+        Emulator(replace(settings, profile=Profile({"disks.make": 1}))).start()
