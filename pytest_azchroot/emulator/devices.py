@@ -86,10 +86,12 @@ class Devices:
         with self._lock:
             if lun in self._attached:
                 return
-            device = loop.open_disk(file, opener=_open)
-            try:
+            device = _left_over(file)
+            if device is None:
+                device = loop.open_disk(file, opener=_open)
                 # The lock is ours only while the device is made: who attached the disk will want it.
                 fcntl.flock(device.descriptor, fcntl.LOCK_UN)
+            try:
                 _tell_partitions(device)
                 links = self._links(lun, device)
                 _make_links(links, prefix=self._prefix)
@@ -218,6 +220,25 @@ def device_name(family: Family, lun: int) -> str:
 
 def _open(name: str, number: int, flags: int) -> int:
     return os.open(f"/dev/{name}", flags | os.O_CLOEXEC)
+
+
+def _left_over(file: Path) -> BlockDevice | None:
+    """The device that a killed emulator had made of this file, if somebody has kept it open, a mount for instance. A
+    second one beside it would be a second disk with the same blocks."""
+    for entry in sorted(Path("/sys/block").glob("loop*/loop")):
+        name = entry.parts[3]
+        if loop.bound_to(name) != str(file.resolve()):
+            continue
+        descriptor = os.open(f"/dev/{name}", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            os.pread(descriptor, 1, 0)  # EIO where it is being unbound just now
+        except OSError:
+            os.close(descriptor)
+            continue
+        state = file.stat()
+        number = os.fstat(descriptor).st_rdev
+        return BlockDevice(name, number, descriptor, file, (state.st_dev, state.st_ino))
+    return None
 
 
 def _look(device: BlockDevice) -> object:

@@ -63,6 +63,27 @@ def test_a_killed_emulator_leaves_no_device(settings: Settings) -> None:
     assert wait_until_free(name, backing)
 
 
+def test_a_mounted_device_is_taken_up_again(settings: Settings, again: Callable[..., Emulator], tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    with serving(settings) as compute:
+        disk = empty_disk(compute, "d1").id
+        attach(compute, disk)
+        subprocess.run(["mkfs.ext4", "-q", lun_link(settings, 0)], check=True)
+        subprocess.run(["mount", lun_link(settings, 0), place], check=True)
+    try:
+        before = loops_below(settings.directory)
+        with again() as emulator:
+            assert loops_below(settings.directory) == before
+            assert lun_link(settings, 0).resolve() == Path(f"/dev/{before[0]}")
+            (place / "file").write_text("still works")
+            subprocess.run(["umount", place], check=True)
+            detach(connect(emulator.url, settings), disk)
+            assert loops_below(settings.directory) == []
+    finally:
+        subprocess.run(["umount", "--quiet", place], check=False)
+
+
 def test_what_was_running_goes_on(settings: Settings, again: Callable[..., Emulator]) -> None:
     with serving(settings) as compute:
         disk = empty_disk(compute, "d1").id
