@@ -162,7 +162,7 @@ def _bind(
                 if error.errno == errno.EBUSY:  # somebody else took it since we asked: ask again
                     continue
                 if error.errno in {errno.ENOTTY, errno.EINVAL}:
-                    hint = "Linux 5.8 or newer is needed (LOOP_CONFIGURE)"
+                    hint = "Linux 5.12 or newer is needed"
                     raise UnavailableError(
                         f"{path} cannot be bound to {name}", why=error.strerror, hint=hint
                     ) from error

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_azchroot.disk import qemu, space, vhd
 from pytest_azchroot.disk.copy import Progress, copy, quiet
 from pytest_azchroot.disk.partial import Partial, partial
-from pytest_azchroot.errors import AzchrootError, DiskError, PublishError
+from pytest_azchroot.errors import AzchrootError, DiskError, PublishError, recast
+from pytest_azchroot.leaving import Leaving, attached_to
 
 PLAIN = frozenset({"raw", "vhd"})
 """Kinds that the working disk itself can become, in place."""
@@ -82,7 +82,7 @@ def publish(
         raise PublishError("nothing was published", why="; ".join(problems))
     itself = next((each for each in outputs if each.kind in PLAIN and each.path.parent == working.directory), None)
     try:
-        with ExitStack() as stack:
+        with Leaving() as stack:
             made = [
                 (each, working if each is itself else _made(stack, working, each, size=size, progress=progress))
                 for each in outputs
@@ -93,13 +93,14 @@ def publish(
     except BaseException as error:
         # An interrupt may come when all is done: a file that has its name is complete, and stays so.
         if itself is None or not working.has(itself.path.name):
-            vhd.remove_footer(working.fd, size=size)
+            with attached_to(error):
+                vhd.remove_footer(working.fd, size=size)
         if isinstance(error, AzchrootError) and not isinstance(error, PublishError):
-            raise PublishError(error.what, why=error.why, hint=error.hint) from error
+            raise recast(error, PublishError).with_traceback(error.__traceback__) from error.__cause__
         raise
 
 
-def _made(stack: ExitStack, working: Partial, wanted: Output, *, size: int, progress: Progress) -> Partial:
+def _made(stack: Leaving, working: Partial, wanted: Output, *, size: int, progress: Progress) -> Partial:
     """A complete but unnamed file for an output that is not the working disk itself."""
     directory = wanted.path.parent
     doing = f"writing {wanted.path}"
@@ -146,11 +147,13 @@ def _give_names(made: Sequence[tuple[Output, Partial]], *, overwrite: bool) -> N
             target.publish(wanted.path.name, overwrite=overwrite)
     except BaseException as error:
         stay = [str(wanted.path) for wanted, target, replaced in begun if replaced and target.has(wanted.path.name)]
+        first = _unpublished(error, begun[-1][0], stay) if isinstance(error, OSError) else error
         for wanted, target, replaced in begun:
             if not replaced:
-                target.withdraw(wanted.path.name)
-        if isinstance(error, OSError):
-            raise _unpublished(error, begun[-1][0], stay) from error
+                with attached_to(first):
+                    target.withdraw(wanted.path.name)
+        if first is not error:
+            raise first from error
         raise
 
 

@@ -24,6 +24,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pytest_azchroot.leaving import afterwards
+
 _NO_TMPFILE = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOENT})
 """open(2): EOPNOTSUPP from the file system; EISDIR from what does not know the flag (old kernels, some FUSE)."""
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
@@ -137,10 +139,8 @@ def partial(directory: Path, name: str, *, unnamed: bool = True) -> Iterator[Par
             temporary = _temporary_name(name)
             fd = _open_named(temporary, directory_fd)
         made = Partial(directory, name, fd=fd, directory_fd=directory_fd, temporary=temporary)
-        try:
+        with afterwards(made._close):
             yield made
-        finally:
-            made._close()
     finally:
         os.close(directory_fd)
 

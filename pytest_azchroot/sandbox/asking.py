@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import select
 import threading
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytest_azchroot.errors import SandboxError
+from pytest_azchroot.leaving import attached_to
 
 from . import faults, wire
 from .pump import Moves, Pump
@@ -73,9 +73,9 @@ class Requests:
             deadline = None if timeout is None else time.monotonic() + timeout
             try:
                 answer = self._hear(request, pump, deadline)
-            except BaseException:
+            except BaseException as error:
                 # also for Ctrl-C, and for an error of the listener: the sandbox stays usable
-                with contextlib.suppress(SandboxError):  # a dead sandbox has no processes; the first error counts
+                with attached_to(error):
                     self._end(request)
                 raise
             if answer is None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from pytest_azchroot.errors import SandboxError
+from pytest_azchroot.leaving import attached_to
 
 from . import archive, command, inroot
 from .archive import Entry, Window
@@ -112,8 +113,9 @@ def _store(
             os.fchown(fresh, *owner)
             os.fchmod(fresh, mode)  # after chown, which clears set-uid
         os.rename(passing, real)
-    except BaseException:
-        os.unlink(passing)
+    except BaseException as error:
+        with attached_to(error):
+            os.unlink(passing)
         raise
 
 

@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pytest_azchroot.leaving import attached_to
+
 from . import capabilities, namespaces
 
 
@@ -96,8 +98,9 @@ def copy_in(descriptor: int, path: str, *, mode: int) -> Copied:
         with open(descriptor, "rb", closefd=False) as source, open(fresh, "wb") as target:
             shutil.copyfileobj(source, target)
             os.fchmod(target.fileno(), mode)
-    except BaseException:
-        give_back(Copied(final, aside, tuple(made)))
+    except BaseException as error:
+        with attached_to(error):
+            give_back(Copied(final, aside, tuple(made)))
         raise
     return Copied(final, aside, tuple(made))
 

@@ -27,6 +27,7 @@ from pytest_azchroot.disk import loop, lvm_mapper
 from pytest_azchroot.disk.lvm import LogicalVolume
 from pytest_azchroot.disk.lvm_mapper import Status, Target
 from pytest_azchroot.errors import DiskError
+from pytest_azchroot.leaving import attached_to
 
 from . import layout, nodes
 
@@ -93,8 +94,9 @@ def make(control: int, volume: LogicalVolume, bases: Mapping[int, int], *, read_
         try:
             _ask(control, lvm_mapper.LOAD, name, flags=flags, targets=table)
             descriptor = nodes.open_number(made.number, os.O_RDONLY)
-        except BaseException:
-            _ask(control, lvm_mapper.REMOVE, name, announced=True)
+        except BaseException as error:
+            with attached_to(error):
+                _ask(control, lvm_mapper.REMOVE, name, announced=True)
             raise
         try:
             _ask(control, lvm_mapper.REMOVE, name, flags=lvm_mapper.DEFERRED_REMOVE, announced=True)
@@ -104,12 +106,15 @@ def make(control: int, volume: LogicalVolume, bases: Mapping[int, int], *, read_
                 if _rename(control, name, identity, flags=lvm_mapper.UUID):
                     break
             _ask(control, lvm_mapper.RESUME, name, announced=True)
-        except BaseException:
-            os.close(descriptor)
+        except BaseException as error:
+            with attached_to(error):
+                os.close(descriptor)
             raise
     except OSError as error:
         what = f"the logical volume {volume.path} cannot be made a device"
-        raise DiskError(what, why=f"device-mapper: {error.strerror}") from error
+        refused = DiskError(what, why=f"device-mapper: {error.strerror}")
+        refused.later += [each.removeprefix("then: ") for each in getattr(error, "__notes__", ())]
+        raise refused from error
     return Mapped(loop.kernel_name(made.number), made.number, descriptor)
 
 

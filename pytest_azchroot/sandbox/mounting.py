@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pytest_azchroot.disk.probe import FileSystem, Place
 from pytest_azchroot.errors import SandboxError
+from pytest_azchroot.leaving import attached_to
 
 from . import environment, layout, stubs
 from .commands import Commands
@@ -116,14 +117,17 @@ class Mounting(Commands):
             self.ask("mounted", path=target)
             self._mount_path = self._mount_path or target
         except CommandError as error:
-            self.ask("not_mounted")
             why = _DMESG.sub("", error.completed.output).strip() or None
             hint = None if kind else f"blkid finds no file system on {node}: format it, or choose another partition"
             how = f" with {', '.join(words)}" if words else ""
             what = f"{node} ({kind or 'unknown'}) cannot be mounted on {path}{how}"
-            raise SandboxError(what, why=why, hint=hint) from error
-        except BaseException:
-            self.ask("not_mounted")
+            refused = SandboxError(what, why=why, hint=hint)
+            with attached_to(refused):
+                self.ask("not_mounted")
+            raise refused from error
+        except BaseException as error:
+            with attached_to(error):
+                self.ask("not_mounted")
             raise
 
     def mount_manually(self, command: str, *, path: str) -> None:

@@ -194,6 +194,50 @@ def test_what_replaced_a_file_stays_and_is_named(disk: Path, out: Path, monkeypa
     assert names(out) == ["a.vhd"]
 
 
+def failing(monkeypatch: pytest.MonkeyPatch, kind: Any, method: str, *names: str) -> None:
+    """It fails for these files, and does what it does for others."""
+    original = getattr(kind, method)
+
+    def fail(first: Any, *arguments: Any, **options: Any) -> None:
+        if not names or arguments[0] in names:
+            raise OSError(errno.EIO, f"{method} {arguments[0] if names else ''}".strip())
+        original(first, *arguments, **options)
+
+    monkeypatch.setattr(kind, method, fail)
+
+
+def test_a_name_that_cannot_be_taken_back_keeps_no_other(
+    disk: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing(monkeypatch, Partial, "publish", "d.raw")
+    failing(monkeypatch, Partial, "withdraw", "a.vhd", "c.raw")
+    with working(disk, out) as file, pytest.raises(PublishError) as caught:
+        outputs.publish(file, outputs_in(out, "a.vhd", "b.raw", "c.raw", "d.raw"), size=SIZE)
+    assert str(caught.value).startswith("nothing was published: publishing ")
+    assert [each[: each.index(" (in ")] for each in caught.value.later] == [
+        "OSError: [Errno 5] withdraw a.vhd",
+        "OSError: [Errno 5] withdraw c.raw",
+    ]
+    assert names(out) == ["a.vhd", "c.raw"]
+
+
+@pytest.mark.parametrize("error", [DiskError("first", why="of the disk", hint="buy one"), KeyboardInterrupt()])
+def test_a_footer_that_stays_comes_second(
+    disk: Path, out: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def give(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(outputs, "_give_names", give)
+    failing(monkeypatch, vhd, "remove_footer")
+    expected = PublishError if isinstance(error, DiskError) else KeyboardInterrupt
+    with working(disk, out) as file, pytest.raises(expected) as caught:
+        outputs.publish(file, outputs_in(out, "a.vhd"), size=SIZE)
+    told = "\n".join([str(caught.value), *getattr(caught.value, "__notes__", [])])
+    assert told.startswith("first: of the disk\nhint: buy one\nthen: " if isinstance(error, DiskError) else "\nthen: ")
+    assert told.count("[Errno 5] remove_footer") == 1
+
+
 def test_overwrite_replaces(disk: Path, out: Path) -> None:
     for name in ("a.vhd", "b.qcow2"):
         (out / name).write_bytes(b"old")

@@ -76,6 +76,17 @@ def test_its_mode_is_that_of_any_new_file(tmp_path: Path, unnamed: bool) -> None
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
+def test_a_file_that_cannot_be_closed_comes_second(tmp_path: Path) -> None:
+    def work() -> None:
+        with partial(tmp_path, "a") as file:
+            os.close(file.fd)
+            raise ValueError("first")
+
+    with pytest.raises(ValueError, match="first") as caught:
+        work()
+    assert "Bad file descriptor" in getattr(caught.value, "__notes__", [""])[0]
+
+
 @both
 def test_unpublished_nothing_is_left(tmp_path: Path, unnamed: bool) -> None:
     with pytest.raises(KeyboardInterrupt), partial(tmp_path, "a", unnamed=unnamed):

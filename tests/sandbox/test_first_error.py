@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pytest_azchroot.errors import DirtyImageError, SandboxError
-from pytest_azchroot.sandbox import CommandError, Sandbox, connection
+from pytest_azchroot.disk import lvm_mapper
+from pytest_azchroot.disk.lvm import LogicalVolume, Piece, Stripe
+from pytest_azchroot.errors import DirtyImageError, DiskError, SandboxError
+from pytest_azchroot.sandbox import CommandError, Sandbox, connection, mapper
 from pytest_azchroot.sandbox import sandbox as module
 
 from .machine import eventually, is_alive
@@ -103,6 +106,104 @@ image.Image._remove_made = fail
             sandbox.lend([("nosuchfs", "none", "/opt/new")])
         assert str(caught.value).startswith("[nosuchfs, none, /opt/new] cannot be mounted: ")
         assert str(caught.value).count("\nthen: OSError: [Errno 30] Read-only file system: '/opt/new'") == 1
+
+
+UNDO_FAILS = """
+from pytest_azchroot.sandbox import image
+def fail(self):
+    raise OSError(16, "Device or resource busy", "/mnt")
+image.Image.not_mounted = fail
+"""
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_mount_that_fails_and_leaves_its_mount_point(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, mounted: bool
+) -> None:
+    patched(monkeypatch, UNDO_FAILS)
+    with Sandbox.start(disk, hostname="image") as sandbox:
+        sandbox.mount(sandbox.partition(1))
+        with pytest.raises(SandboxError) as caught:
+            sandbox.mount(sandbox.partition(1), path="/mnt", wrapper=lambda _: "true" if mounted else "false")
+    first, *later = str(caught.value).split("\n")
+    assert re.match("nothing is mounted at" if mounted else "/dev/loop.* cannot be mounted", first)
+    assert later[-1] == "then: Device or resource busy: /mnt"
+
+
+def test_a_listener_that_fails_over_a_command_that_does_not_end(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = """
+from pytest_azchroot.sandbox import process
+from pytest_azchroot.errors import SandboxError
+def end(*arguments, **options):
+    raise SandboxError("processes do not end: 7 (sleep)")
+process.end = end
+"""
+    patched(monkeypatch, endless)
+
+    def hear(stream: str, data: bytes) -> None:
+        raise ValueError("no more")
+
+    with Sandbox.start(disk, hostname="image") as sandbox:
+        sandbox.mount(sandbox.partition(1))
+        with pytest.raises(ValueError, match="no more") as caught:
+            sandbox.inside("echo here; sleep 3", output=hear)
+    assert getattr(caught.value, "__notes__", []) == ["then: processes do not end: 7 (sleep)"]
+
+
+def test_a_copied_file_that_fails_and_cannot_be_taken_back(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = """
+from pytest_azchroot.sandbox import inroot
+def fail(*arguments):
+    raise OSError(28, "No space left on device")
+inroot.shutil.copyfileobj = fail
+def stay(copied):
+    raise OSError(30, "Read-only file system", copied.path)
+inroot.give_back = stay
+"""
+    patched(monkeypatch, broken)
+    (tmp_path / "lent").touch()
+    with Sandbox.start(disk, hostname="image") as sandbox:
+        sandbox.mount(sandbox.partition(1))
+        with pytest.raises(SandboxError, match=r"No space left on device\nthen: OSError: .*Read-only file system"):
+            sandbox.copy_files([str(tmp_path / "lent")])
+
+
+def test_a_file_that_cannot_be_stored_and_whose_beginning_stays(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = """
+from pytest_azchroot.sandbox import files
+def fail(*arguments):
+    raise OSError(28, "No space left on device")
+files.shutil.copyfileobj = fail
+def stay(path, **options):
+    if options:
+        return unlink(path, **options)
+    raise OSError(30, "Read-only file system", path)
+unlink = files.os.unlink
+files.os.unlink = stay
+"""
+    patched(monkeypatch, broken)
+    with Sandbox.start(disk, hostname="image") as sandbox:
+        sandbox.mount(sandbox.partition(1))
+        with pytest.raises(SandboxError, match=r"No space left on device\nthen: OSError: .*\.azchroot-"):
+            sandbox.write("/etc/motd", b"hello")
+
+
+def test_a_volume_that_is_refused_and_cannot_be_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(control: int, operation: int, name: str, **options: object) -> lvm_mapper.Status:
+        if operation == lvm_mapper.LOAD:
+            raise OSError(22, "Invalid argument")
+        if operation == lvm_mapper.REMOVE:
+            raise OSError(16, "Device or resource busy")
+        return lvm_mapper.Status(0, 0, 0)
+
+    monkeypatch.setattr(mapper, "_ask", ask)
+    volume = LogicalVolume("vg", "root", "x", "y", (1,), (Piece(0, 512, (Stripe(1, 0),)),))
+    with pytest.raises(DiskError) as caught:
+        mapper.make(-1, volume, {1: 0}, read_only=False)
+    assert caught.value.why == "device-mapper: Invalid argument"
+    assert [each[:48] for each in caught.value.later] == ["OSError: [Errno 16] Device or resource busy (in "]
 
 
 # ---- the holder dies
