@@ -275,12 +275,14 @@ class Holder:
     def _reap(self) -> None:
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            if pid in self._running:
+            if os.WIFSTOPPED(status):
+                process.go_on(pid)
+            elif pid in self._running:
                 self._ended(self._running.pop(pid), os.waitstatus_to_exitcode(status))
 
     def _ended(self, running: Running, code: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 from pytest_azchroot.errors import SandboxError
 
 from . import faults
-from .result import Process
+from .result import Process, how_it_ended
 
 Task = Callable[[], Any]
 
@@ -23,11 +24,15 @@ _PATIENCE = 2.0
 _HOPELESS = 10.0
 """Seconds after KILL: a process that is still there waits in the kernel, for a device that does not answer."""
 _POLL = 0.005
+_CALL_PATIENCE = 300.0
+"""Seconds for a task that the holder waits for. Most take milliseconds, the longest copies a file of the build machine;
+but a process in the image can stop it, or have a lease on a file that it opens."""
+_WAKE = 0.05
 
 
 @dataclass(frozen=True)
 class Child:
-    """A running child and the pipe in which it says what went wrong, or what came out."""
+    """A running child and the file in which it says what went wrong, or what came out."""
 
     pid: int
     report: int
@@ -40,6 +45,7 @@ class Child:
         :raises AzchrootError: what the task raised.
         """
         with open(self.report, "rb") as file:
+            file.seek(0)
             text = file.read()
         message = json.loads(text) if text else {}
         if "error" in message:
@@ -55,28 +61,62 @@ def start(task: Task, *, stdin: int | None = None, stdout: int | None = None, st
     to ``/proc/self/fd/9/..`` would then lead to the build machine by whatever directory the holder has open.
     """
     before = frozenset(pids())
-    reading, writing = os.pipe2(os.O_CLOEXEC)
+    # no pipe: nobody reads before the child has ended, and how much it has to say may be the image's choice
+    report = os.memfd_create("report", os.MFD_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         code = 127
         try:
             _settle_in(stdin, stdout, stderr)
-            _close_others(writing)
-            os.write(writing, json.dumps({"value": task()}).encode())
+            _close_others(report)
+            _say(report, {"value": task()})
             code = 0
         except BaseException as error:  # nothing may return into the holder's loop
-            os.write(writing, json.dumps({"error": faults.encode(error)}).encode())
+            _say(report, {"error": faults.encode(error)})
         finally:
             os._exit(code)
-    os.close(writing)
-    return Child(pid, reading, before)
+    return Child(pid, report, before)
+
+
+def _say(report: int, message: Mapping[str, Any]) -> None:
+    with open(report, "wb", closefd=False) as file:
+        file.write(json.dumps(message).encode())
 
 
 def call(task: Task, *, stdin: int | None = None) -> Any:
-    """Run a short task in a child, wait, and return what it returned; raises what it raised."""
+    """Run a short task in a child, wait, and return what it returned; raises what it raised.
+
+    :raises SandboxError: also if somebody has killed it, or it does not end.
+    """
     child = start(task, stdin=stdin)
-    os.waitpid(child.pid, 0)
-    return child.result()
+    code = _wait(child.pid)
+    value = child.result()
+    if code != 0:
+        raise SandboxError("a task in the image was not carried out", why=f"it {how_it_ended(code)}")
+    return value
+
+
+def _wait(pid: int) -> int:
+    """Wait for a task, and keep it going: a process in the image may stop it.
+
+    :return: its exit code.
+    :raises SandboxError: it does not end.
+    """
+    ended, poll, begun = os.pidfd_open(pid), select.poll(), time.monotonic()
+    poll.register(ended, select.POLLIN)
+    try:
+        while not poll.poll(_WAKE * 1000):
+            waited = time.monotonic() - begun
+            _signal([pid], signal.SIGCONT if waited < _CALL_PATIENCE else signal.SIGKILL)
+            if waited > _CALL_PATIENCE + _HOPELESS:
+                raise SandboxError(f"a task in the image does not end (PID {pid})", why="it waits in the kernel")
+    finally:
+        os.close(ended)
+    _, status = os.waitpid(pid, 0)
+    if time.monotonic() - begun > _CALL_PATIENCE:
+        why = f"it took more than {_CALL_PATIENCE:.0f} seconds: a process in the image stops it, or holds a file"
+        raise SandboxError("a task in the image was ended", why=why)
+    return os.waitstatus_to_exitcode(status)
 
 
 def _settle_in(stdin: int | None, stdout: int | None, stderr: int | None) -> None:
@@ -106,6 +146,19 @@ def _close_others(kept: int) -> None:
 def pids() -> list[int]:
     """Every process but the holder."""
     return [int(entry) for entry in os.listdir("/proc") if entry.isdecimal() and entry != "1"]
+
+
+def go_on(pid: int) -> None:
+    """Continue what has been stopped while it runs code of ours: a process in the image has done that, and nobody waits
+    with it. A program that was stopped may have been by a person who looks at it."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        if _name(pid) == _name(1):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _name(pid: int) -> str:
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().strip()
 
 
 def survivors(running: Iterable[int] = ()) -> list[Process]:
@@ -142,8 +195,7 @@ def _shown(pid: int) -> str:
             line = file.read().replace("\0", " ").strip()
         if line:
             return line
-        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return f"[{file.read().strip()}]"
+        return f"[{_name(pid)}]"
     except (FileNotFoundError, ProcessLookupError):
         return "?"
 

@@ -12,6 +12,7 @@ from pytest_azchroot.errors import SandboxError
 
 from . import archive
 from .connection import Connection
+from .result import how_it_ended
 
 
 class Transfers:
@@ -82,7 +83,11 @@ class Transfers:
     def _transfer(
         self, task: str, arguments: Mapping[str, Any], *, stdin: int | None = None, stdout: int | None = None
     ) -> None:
-        self._connection.run("files", {"task": task, **arguments}, stdin=stdin, stdout=stdout)
+        code, _ = self._connection.run("files", {"task": task, **arguments}, stdin=stdin, stdout=stdout)
+        if code:
+            path = arguments.get("target", arguments.get("source"))
+            why = f"what carries it {how_it_ended(code)}; a process in the image can do that"
+            raise SandboxError(f"{path} was not carried into or out of the image", why=why)
 
     def remove(self, target: str) -> None:
         """Remove a file of the image; it need not be there.

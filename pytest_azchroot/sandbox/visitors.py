@@ -124,6 +124,7 @@ class Visitors:
         for pid, each in self._running.items():
             if each is visitor:
                 os.kill(pid, signal.SIGTERM)  # not reaped yet, so still his
+                os.kill(pid, signal.SIGCONT)  # what he ran may have stopped it
 
     # ---- for the build
 

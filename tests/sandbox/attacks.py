@@ -143,3 +143,50 @@ while True:
 def program(source: str) -> str:
     """A program as a whole."""
     return _PROLOGUE + source
+
+
+_TASKS = """
+# Sends a signal to each task of the sandbox's own that it meets.
+import contextlib, signal
+open("/opt/begun", "w").close()
+def is_task(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return open(f"/proc/{pid}/comm").read() == "azchroot-holder\\n"
+    return False
+def tasks():
+    while True:
+        for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+            if pid != 1 and is_task(pid):
+                yield pid
+"""
+STOP_ONCE = (
+    _TASKS
+    + """
+met = set()
+for pid in tasks():
+    if pid not in met:
+        met.add(pid)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            open("/opt/seen", "a").write("stopped\\n")
+"""
+)
+STOP = (
+    _TASKS
+    + """
+while not os.path.exists(sys.argv[2]):
+    pass
+for pid in tasks():
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, signal.SIGSTOP)
+"""
+)
+KILL = (
+    _TASKS
+    + """
+for pid in tasks():
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+"""
+)
