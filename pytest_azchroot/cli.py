@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_azchroot import __version__, inspection, shell
 from pytest_azchroot.disk.digest import PATTERN as DIGEST
 from pytest_azchroot.disk.digest import digest_of
+from pytest_azchroot.emulator import options as emulator_options
 from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.report import manifest
 from pytest_azchroot.spec import BUILTIN_CLOUDS, ConfigError, Configuration, Problem, declared_variables, load
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """What is ours, and what follows ``--`` for `azchroot shell`: argparse takes options of the command for its own."""
-    if "shell" not in arguments[:1] or "--" not in arguments:
+    """What is ours, and what follows ``--`` for a command to run: argparse takes options of that for its own."""
+    if not {"shell", "emulator"} & {*arguments[:1]} or "--" not in arguments:
         return arguments, ()
     at = arguments.index("--")
     return arguments[:at], arguments[at + 1 :]
@@ -168,12 +169,28 @@ def _add_shell(subparsers: Subparsers) -> None:
     parser.set_defaults(run=_shell)
 
 
+def _add_emulator(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "emulator",
+        usage="azchroot emulator [options] DIRECTORY [-- COMMAND...]",
+        help="an Azure for this machine alone, to try builds and tools without an account",
+        description="Run an emulator of Azure on loopback: Resource Manager with disks, snapshots, images and "
+        "galleries, instance metadata, and tokens. Attached disks are block devices of this machine, which takes root; "
+        "the rest does not. It prints the variables that lead clients to it, and runs until Ctrl-C or SIGTERM; with a "
+        "COMMAND it runs that with the variables set, and ends with it.",
+        epilog="Exit status: 0 it was stopped, that of the command, 1 it cannot start, 2 wrong usage.",
+    )
+    emulator_options.add_to(parser)
+    parser.set_defaults(run=_emulator)
+
+
 _COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_validate,
     _add_schema,
     _add_digest,
     _add_inspect,
     _add_shell,
+    _add_emulator,
 )
 
 
@@ -313,6 +330,12 @@ def _shell(options: argparse.Namespace) -> int:
         return shell.in_file(path, command=options.command, root=root, write=options.write)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _emulator(options: argparse.Namespace) -> int:
+    from pytest_azchroot.emulator import command  # noqa: PLC0415 - slow to import, and of no use to the others
+
+    return command.run(options, options.command)
 
 
 if __name__ == "__main__":

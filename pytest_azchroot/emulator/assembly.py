@@ -56,6 +56,7 @@ def assembled(
     address: str = "127.0.0.1",
     port: int = 0,
     tls_port: int = 0,
+    more: Iterable[Endpoint] = (),
     hooks: Iterable[Hook] = (),
 ) -> Assembly:
     """The emulator with all its parts.
@@ -63,6 +64,7 @@ def assembled(
     :param limits: of the metadata service.
     :param port: where it speaks plain HTTP, and is a proxy. 0: any that is free; so with the other.
     :param tls_port: where it speaks TLS.
+    :param more: where it listens too; the metadata service's own address, for one.
     :raises pytest_azchroot.errors.AzchrootError: the keys in the directory cannot be used.
     """
     keys = settings.directory / "keys"
@@ -82,6 +84,7 @@ def assembled(
         endpoints=[
             Endpoint(address, port, tunnels=proxy.Proxy(authority)),
             Endpoint(address, tls_port, wrap=authority.wrap),
+            *more,
         ],
         handlers=[proxy.refuse, imds.handle, login.handle],
         authorize=lambda request: tokens.check(request.header("Authorization"), tenant_id=settings.tenant),

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pytest_azchroot.errors import UnavailableError
 from pytest_azchroot.sandbox import syscalls
 
 from .imds import ADDRESS
@@ -42,8 +43,11 @@ class ReachedOutError(Exception):
 _namespaces: list[int] = []
 """The descriptor of the one namespace, once made: what was started in it serves those who enter it later."""
 
-_guards: list[int] = []
-"""How many have the guard on; one element, once it is installed, for there is no way to remove it."""
+_guards: list[frozenset[int]] = []
+"""Of those who have the guard on: the namespaces, by inode, in which everything is allowed."""
+
+_installed: list[bool] = []
+"""Not empty once the guard is installed: there is no way to remove it."""
 
 
 def misleading() -> list[str]:
@@ -53,7 +57,12 @@ def misleading() -> list[str]:
 
 @contextmanager
 def no_way_out() -> Iterator[None]:
-    """For this thread, and what it starts: loopback is all there is, with the metadata service's address on it."""
+    """For this thread, and what it starts: loopback is all there is, with the metadata service's address on it.
+
+    Without root it is the guard, see :func:`guarded`.
+
+    :raises UnavailableError: root may not make namespaces here.
+    """
     if os.geteuid() != 0:
         with guarded():
             yield
@@ -63,8 +72,7 @@ def no_way_out() -> Iterator[None]:
         if _namespaces:
             _enter(_namespaces[0])
         else:
-            syscalls.unshare(CLONE_NEWNET)
-            _loopback_up()
+            _new_namespace()
             _namespaces.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         try:
             yield
@@ -75,16 +83,29 @@ def no_way_out() -> Iterator[None]:
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
-    """In this interpreter, and all its threads: connecting to anything but loopback raises."""
-    if not _guards:
+def guarded(*, outside: bool = False) -> Iterator[None]:
+    """In this interpreter, and all its threads: connecting to anything but loopback raises.
+
+    :param outside: only of threads that are not in the namespace of :func:`no_way_out`.
+    """
+    if not _installed:
         sys.addaudithook(_refuse)
-        _guards.append(0)
-    _guards[0] += 1
+        _installed.append(True)
+    guard = frozenset(os.fstat(each).st_ino for each in _namespaces) if outside else frozenset()
+    _guards.append(guard)
     try:
         yield
     finally:
-        _guards[0] -= 1
+        _guards.remove(guard)
+
+
+def _new_namespace() -> None:
+    try:
+        syscalls.unshare(CLONE_NEWNET)
+    except PermissionError as error:
+        what, hint = "no network namespace can be made", "CAP_SYS_ADMIN is needed, as in a privileged container"
+        raise UnavailableError(what, why=error.strerror, hint=hint) from error
+    _loopback_up()
 
 
 def _enter(namespace: int) -> None:
@@ -104,10 +125,13 @@ def _loopback_up() -> None:
 
 
 def _refuse(event: str, arguments: tuple[object, ...]) -> None:
-    if not any(_guards) or event not in ("socket.connect", "socket.sendto"):
+    if not _guards or event not in ("socket.connect", "socket.sendto"):
         return
     address = arguments[1]
-    if isinstance(address, tuple) and not _is_loopback(str(address[0])):
+    if not isinstance(address, tuple) or _is_loopback(str(address[0])):
+        return
+    here = os.stat("/proc/thread-self/ns/net").st_ino
+    if any(here not in guard for guard in _guards):
         raise ReachedOutError(f"{event} {address}")
 
 

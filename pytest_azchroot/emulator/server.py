@@ -110,6 +110,9 @@ class _Listener(ThreadingHTTPServer):
         super().__init__(address, _Connection)
 
     def server_bind(self) -> None:
+        # The metadata service's address may be an interface's: let nobody in by that.
+        if not ip_address(str(self.server_address[0])).is_loopback:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo\0")
         # Not HTTPServer's: it asks for the name of the address, which may go to a name server.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
