@@ -25,9 +25,10 @@ from .network import own_network, serving
 
 # what somebody may try; prints who answered, or why not
 ASK = '''
-import errno, json, os, socket, sys
+import ctypes, errno, json, os, socket, struct, sys
 UDP, TCP = socket.SOCK_DGRAM, socket.SOCK_STREAM
 MAPPED, FASTOPEN, MPTCP = "::ffff:", 0x20000000, 262
+libc = ctypes.CDLL(None, use_errno=True)
 
 def connected(address, port, *, family=socket.AF_INET, kind=TCP, protocol=0):
     s = socket.socket(family, kind, protocol)
@@ -37,8 +38,8 @@ def connected(address, port, *, family=socket.AF_INET, kind=TCP, protocol=0):
         s.send(b"?")
     return s.recv(100)
 
-def sent(address, port, *, family=socket.AF_INET, kind=UDP, flags=0):
-    s = socket.socket(family, kind)  # one with a timeout would not wait for the handshake
+def sent(address, port, *, family=socket.AF_INET, kind=UDP, flags=0, protocol=0):
+    s = socket.socket(family, kind, protocol)  # one with a timeout would not wait for the handshake
     s.sendto(b"?", flags, (address, port))
     return s.recv(100)
 
@@ -56,6 +57,44 @@ def disguised(address, port):
     s.connect((address, port))
     s.send(b"?")
     return s.recv(100)
+
+def asked(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+
+def other_family(address, port, *, named, connecting, family=socket.AF_INET6):
+    """What a socket of one family is told of an address of another, or of none."""
+    s = socket.socket(family, UDP)
+    s.settimeout(20)
+    where = struct.pack("=H", named) + struct.pack(">H4s8x", port, socket.inet_aton(address))
+    if connecting:
+        asked(libc.connect(s.fileno(), where, len(where)))
+        s.send(b"?")
+    else:
+        asked(libc.sendto(s.fileno(), b"?", 1, 0, where, len(where)))
+    return s.recv(100)
+
+def many(address, port):
+    """sendmmsg(2)."""
+    s = socket.socket(socket.AF_INET, UDP)
+    s.settimeout(20)
+    where = ctypes.create_string_buffer(struct.pack("=H", 2) + struct.pack(">H4s8x", port, socket.inet_aton(address)))
+    data = ctypes.create_string_buffer(b"?")
+    part = ctypes.create_string_buffer(struct.pack("PN", ctypes.addressof(data), 1))
+    row = struct.pack("PIxxxxPNPNixxxxIxxxx", ctypes.addressof(where), 16, ctypes.addressof(part), 1, 0, 0, 0, 0)
+    asked(libc.sendmmsg(s.fileno(), ctypes.create_string_buffer(row), 1, 0))
+    return s.recv(100)
+
+def elsewhere(address, port):
+    """Connected to somebody else, and sent to this one."""
+    s = socket.socket(socket.AF_INET, UDP)
+    s.connect(("127.0.0.1", 80))
+    s.sendto(b"?", (address, port))
+    s.settimeout(1)  # what answers is not who it is connected to: not heard
+    try:
+        return s.recv(100)
+    except TimeoutError:
+        return b"token"
 
 def child(address, port):
     read, write = os.pipe()
@@ -85,6 +124,13 @@ def tried(function, *arguments, **options):
 WAYS = {
     "tcp": lambda a, p: connected(a, p),
     "mptcp": lambda a, p: connected(a, p, protocol=MPTCP),
+    "mptcp in v6": lambda a, p: connected(MAPPED + a, p, protocol=MPTCP, family=socket.AF_INET6),
+    "mptcp fast open": lambda a, p: sent(a, p, kind=TCP, protocol=MPTCP, flags=FASTOPEN),
+    "v4 address, v6 socket": lambda a, p: other_family(a, p, named=2, connecting=False),
+    "v4 address, v6 socket, connected": lambda a, p: other_family(a, p, named=2, connecting=True),
+    "no family": lambda a, p: other_family(a, p, named=0, connecting=False, family=socket.AF_INET),
+    "many": many,
+    "elsewhere": elsewhere,
     "tcp in v6": lambda a, p: connected(MAPPED + a, p, family=socket.AF_INET6),
     "tcp fast open": lambda a, p: sent(a, p, kind=TCP, flags=FASTOPEN),
     "udp": lambda a, p: sent(a, p),
