@@ -35,7 +35,7 @@ def begin_access(azure: Azure, call: Call) -> Response:
     found = azure.resource(found.id)
     if owner := found.body.get("managedBy"):
         raise errors.lending_attached(found.name, owner)
-    write, state = access.lower() == "write", found.properties["diskState"]
+    write, state = access.lower() == "write", found.properties.get("diskState")  # a disk that was not made has none
     if write != (state in {"ReadyToUpload", "ActiveUpload"}):
         raise errors.lent_already(found.name)
     if not found.hidden.get("ready") and not write:
@@ -104,17 +104,17 @@ def works(azure: Azure) -> dict[str, Work]:
         with azure.state.change():
             found = azure.resource(arguments["key"])
             urls = [each["url"] for each in azure.state.records(GRANT).values() if each["key"] == found.key]
-        if found.properties["diskState"] == "ActiveUpload":
+        if found.properties.get("diskState") == "ActiveUpload":
             _check_upload(azure, found, urls[0].split("?")[0] if urls else "")
 
     def revoked(arguments: Json) -> None:
         found = azure.resource(arguments["key"])
         for token in _grants(azure, found.key):
             azure.state.remove_record(GRANT, token)
-        if found.properties["diskState"] == "ActiveUpload":
+        if found.properties.get("diskState") == "ActiveUpload":
             azure.store.cut(found.hidden["file"], found.properties["diskSizeBytes"])
             found.hidden["ready"] = True
-        if found.properties["diskState"] in _LENT:
+        if found.properties.get("diskState") in _LENT:
             found.properties["diskState"] = "Unattached"
             azure.state.put(found)
 

@@ -124,7 +124,7 @@ def _attachable(azure: Azure, wish: Wish, machine: Resource) -> Resource:
     owner = disk.body.get("managedBy")
     if owner:
         raise errors.owned(disk.id, owner)
-    if disk.properties["diskState"] in {"ActiveSAS", "ActiveUpload"}:
+    if disk.properties.get("diskState") in {"ActiveSAS", "ActiveUpload"}:
         raise errors.lent("disk", disk.name)
     if not disk.hidden.get("ready"):
         raise errors.busy("disk", disk.name)

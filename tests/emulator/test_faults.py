@@ -16,7 +16,7 @@ from pytest_azchroot.emulator.http import Request, Response
 from pytest_azchroot.emulator.settings import Settings, SettingsError
 from pytest_azchroot.emulator.throttles import Throttles
 
-from .conftest import Compute, connect, empty_disk
+from .conftest import Compute, attach, connect, empty_disk
 from .test_disks import refusal
 from .wire import ask
 
@@ -99,6 +99,32 @@ def test_a_plan_of_an_emulator(settings: Settings) -> None:
         compute: Compute = connect(emulator.url, settings)
         assert refusal(lambda: empty_disk(compute, "d1"))[1:] == ("NoLuck", "none today")
         assert empty_disk(compute, "d1").properties.provisioning_state == "Succeeded"
+
+
+@pytest.mark.root
+def test_a_disk_that_could_not_be_made_is_neither_attached_nor_lent(settings: Settings) -> None:
+    plan = FaultPlan([Rule(operation="disks.create", nth=1, code="NoLuck")])
+    with Emulator(settings, hooks=[plan]) as emulator:
+        compute: Compute = connect(emulator.url, settings)
+        refusal(lambda: empty_disk(compute, "d1"))
+        disk = compute.disks.get("rg1", "d1")
+        assert refusal(lambda: attach(compute, disk.id))[:2] == (409, "OperationNotAllowed")
+        read = {"access": "Read", "durationInSeconds": 60}
+        assert refusal(lambda: compute.disks.begin_grant_access("rg1", "d1", read))[:2] == (409, "OperationNotAllowed")
+        compute.disks.begin_delete("rg1", "d1").result()
+
+
+@pytest.mark.root
+def test_packer_takes_back_grants_of_a_snapshot_that_could_not_be_made(settings: Settings) -> None:
+    plan = FaultPlan([Rule(operation="snapshots.create", code="NoLuck")])
+    with Emulator(settings, hooks=[plan]) as emulator:
+        compute: Compute = connect(emulator.url, settings)
+        copy = {"createOption": "Copy", "sourceResourceId": empty_disk(compute, "d1").id}
+        body = {"location": "westus2", "properties": {"creationData": copy}}
+        refusal(lambda: compute.snapshots.begin_create_or_update("rg1", "s1", body).result())
+        compute.snapshots.begin_revoke_access("rg1", "s1").result()
+        compute.snapshots.begin_delete("rg1", "s1").result()
+        assert list(compute.snapshots.list()) == []
 
 
 # -- rate limits
