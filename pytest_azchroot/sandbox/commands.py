@@ -15,7 +15,7 @@ from .asking import Hear
 from .confinement import Confinement
 from .connection import Connection
 from .pump import Moves
-from .result import CommandError, Completed, as_shown
+from .result import CommandError, Completed, as_shown, how_it_ended
 from .sealing import Sealing
 
 Command = str | Sequence[str]
@@ -114,9 +114,7 @@ class Commands(Sealing):
         self._refuse()
         variables = environment.inside(self._variables, self._environment, env)
         asked = attendance(command, variables, confinement=self._confinement, size=size)
-        ended = self._connection.attend("attended", asked, streams)
-        assert ended is not None  # it had no time limit
-        return int(ended["value"])
+        return exit_code(self._connection.attend("attended", asked, streams))
 
     @property
     def _variables(self) -> Mapping[str, str]:
@@ -150,6 +148,18 @@ class Commands(Sealing):
         if ok_codes is not None and code not in ok_codes:
             raise CommandError(completed)
         return completed
+
+
+def exit_code(ended: Mapping[str, Any] | None) -> int:
+    """Of a command that somebody watched.
+
+    :raises SandboxError: what saw to it was killed.
+    """
+    assert ended is not None  # it had no time limit
+    if ended["value"] is None:
+        why = f"what sees to its end {how_it_ended(ended['code'])}; a process in the image can do that"
+        raise SandboxError("what became of the command is not known", why=why)
+    return int(ended["value"])
 
 
 def additions(*, covered: bool, stubs: bool) -> Mapping[str, str]:

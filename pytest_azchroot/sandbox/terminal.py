@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 _BLOCK = 1 << 16
+_ON_THE_WAY = 1 << 20
+"""Bytes; more than a terminal or a pipe holds. What is still written when the command has ended may have no end."""
 
 
 def size_of(terminal: int) -> tuple[int, int]:
@@ -86,8 +88,10 @@ class Screen:
 
     def drain(self) -> None:
         """Show what is still on the way from a command that has ended."""
-        while self._master is not None and (data := _taken(self._master)):
+        left = _ON_THE_WAY
+        while self._master is not None and left > 0 and (data := _taken(self._master)):
             _write(self._screen, data)
+            left -= len(data)
 
     def _begin(self, poll: select.poll) -> None:
         """The other terminal is there: from here on this one is only a way to it."""
@@ -187,10 +191,11 @@ class Pipes:
             self._close(descriptor)
 
     def drain(self) -> None:
-        """Hand on what is still in the pipes. All that had them has ended."""
+        """Hand on what is still in the pipes."""
         for near in self._streams:
-            while near in self._open and (data := _taken(near)) and self._pass(near, data):
-                pass
+            left = _ON_THE_WAY
+            while left > 0 and near in self._open and (data := _taken(near)) and self._pass(near, data):
+                left -= len(data)
 
     def _feed(self, poll: select.poll) -> None:
         try:

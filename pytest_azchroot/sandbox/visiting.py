@@ -10,6 +10,7 @@ import json
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,13 @@ from pytest_azchroot.errors import SandboxError
 
 from . import environment, layout, wire
 from .asking import Requests
-from .commands import additions, attendance
+from .commands import additions, attendance, exit_code
 from .confinement import Confinement
 from .pump import Moves
 from .wire import Message
 
-HOLDER = "azchroot-holder"
-"""How the holder calls itself (proc_pid_comm(5))."""
+HOLDER, KEEPER = "azchroot-holder", "azchroot-keeper"
+"""How they call themselves (proc_pid_comm(5))."""
 _PATIENCE = 2.0
 
 
@@ -52,15 +53,35 @@ def find(directory: Path) -> list[Found]:
 def _holders() -> Iterator[int]:
     for entry in sorted(filter(str.isdecimal, os.listdir("/proc")), key=int):
         with contextlib.suppress(OSError):  # it has ended
-            # the children that it forks have its name too, for a moment
-            if Path(f"/proc/{entry}/comm").read_text("utf-8").strip() == HOLDER and _innermost(entry) == 1:
+            if _is_holder(int(entry)):
                 yield int(entry)
 
 
-def _innermost(pid: str) -> int:
-    """The PID that a process has in its own namespace; 0 if that is not said."""
-    lines = Path(f"/proc/{pid}/status").read_text("utf-8").splitlines()
-    return next((int(line.split()[-1]) for line in lines if line.startswith("NSpid:")), 0)
+def _is_holder(pid: int) -> bool:
+    """Whether a process is what it calls itself, which anybody can: who enters types there, and hands over descriptors.
+
+    Only root starts sandboxes, by a keeper; and no process of an image makes another one.
+    """
+    # the children that it forks have its name too, for a moment
+    if _name(pid) != HOLDER or _status(pid, "NSpid")[-1:] != ["1"] or {*_status(pid, "Uid")} != {"0"}:
+        return False
+    above = _parent(pid)
+    if _name(above) != KEEPER or {*_status(above, "Uid")} != {"0"}:
+        return False
+    while (above := _parent(above)) > 1:
+        if _name(above) == HOLDER:
+            return False
+    return True
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text("utf-8", errors="replace").strip()
+
+
+def _status(pid: int, field: str) -> list[str]:
+    """A field of proc_pid_status(5); empty if it is not there."""
+    lines = Path(f"/proc/{pid}/status").read_text("utf-8", errors="replace").splitlines()
+    return next((line.split()[1:] for line in lines if line.startswith(f"{field}:")), [])
 
 
 def _about(holder: int) -> Found | None:
@@ -74,12 +95,17 @@ def _about(holder: int) -> Found | None:
         return None
 
 
+def _peer(end: socket.socket) -> int:
+    """The PID of who listens there, as SO_PEERCRED of unix(7) has it."""
+    return int(struct.unpack("3i", end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
+
+
 def _within(holder: int, path: str) -> str:
     return f"/proc/{holder}/root{path}"
 
 
 def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[1])
+    return int(Path(f"/proc/{pid}/stat").read_text("utf-8", errors="replace").rpartition(")")[2].split()[1])
 
 
 class Visit(Requests):
@@ -110,6 +136,8 @@ class Visit(Requests):
         end = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             end.connect(_within(found.holder, layout.DOOR))
+            if _peer(end) != found.holder:  # its PID is another's by now
+                raise ConnectionRefusedError
         except OSError as error:
             end.close()
             raise SandboxError("the build has ended") from error
@@ -129,9 +157,7 @@ class Visit(Requests):
         own = additions(covered=self.covered, stubs=self._stubs)
         variables = environment.inside(own, self._environment, env)
         asked = attendance(command, variables, confinement=self._confinement, size=size)
-        ended = self.attend("enter", asked, streams)
-        assert ended is not None  # it had no time limit
-        return int(ended["value"])
+        return exit_code(self.attend("enter", asked, streams))
 
     def _receive(self) -> Message:
         message = super()._receive()

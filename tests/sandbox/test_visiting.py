@@ -3,12 +3,14 @@ outside."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from pytest_azchroot.errors import SandboxError
 from pytest_azchroot.sandbox import Sandbox, layout, visiting
 from tests.typist import Typist, azchroot, typing
 
-from .machine import eventually, is_alive
+from .machine import descendants_of, eventually, is_alive
 
 pytestmark = pytest.mark.root
 
@@ -191,3 +193,111 @@ def test_a_visitor_ends_with_the_build(disk: Path, directory: Path) -> None:
             typist.wait_for("the build has ended")
             assert typist.end() == 1
     assert eventually(lambda: not is_alive(typist.pid))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_the_image_kills_and_what_goes_on_writing_keeps_no_visitor(
+    build: Sandbox, directory: Path, terminal: bool
+) -> None:
+    """It kills what would end it, and fills his terminal for ever."""
+    command = azchroot("shell", directory, "--", "sh", "-c", "kill -KILL $PPID; yes")
+    if terminal:
+        with typing(command) as typist:
+            typist.wait_for("what became of the command is not known: what sees to its end was killed by SIGKILL")
+            assert typist.end() == 1
+    else:
+        done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert (done.returncode, "was killed by SIGKILL" in done.stderr) == (1, True)
+    build.end(build.survivors())
+
+
+IMPOSTOR = """
+import ctypes, json, os, socket, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def called(name):
+    assert libc.prctl(15, name, 0, 0, 0) == 0
+def must(result):
+    assert result == 0, os.strerror(ctypes.get_errno())
+root, label, user = sys.argv[1:]
+called(b"azchroot-keeper")
+if user == "0":
+    must(libc.unshare(0x20000 | 0x20000000))  # CLONE_NEWNS, CLONE_NEWPID
+else:
+    os.setuid(int(user))
+    must(libc.prctl(4, 1, 0, 0, 0))  # PR_SET_DUMPABLE, or /proc/self is root's
+    must(libc.unshare(0x10000000 | 0x20000 | 0x20000000))  # and CLONE_NEWUSER
+    open("/proc/self/setgroups", "w").write("deny")
+    open("/proc/self/uid_map", "w").write(f"0 {user} 1")
+if os.fork() == 0:
+    called(b"azchroot-holder")
+    must(libc.chroot(root.encode()))
+    os.chdir("/")
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    door.bind("/run/azchroot/door")
+    door.listen()
+    with open("/run/azchroot/about", "w") as file:
+        json.dump({"directory": label}, file)
+    print("ready", flush=True)
+    door.accept()
+os.wait()
+"""
+
+
+def _impostor(directory: Path, root: Path, user: int) -> list[str]:
+    place = root / layout.DOOR.lstrip("/")
+    place.parent.mkdir(parents=True)
+    for each in (root, *place.parents):
+        if each.is_relative_to(root):
+            os.chown(each, user, user)
+    source = IMPOSTOR.replace("/run/azchroot/door", layout.DOOR).replace("/run/azchroot/about", layout.ABOUT)
+    return ["/usr/bin/python3", "-c", source, str(root), str(directory), str(user)]
+
+
+@contextlib.contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        below: list[int] = []
+        try:
+            assert process.stdout is not None and process.stderr is not None
+            if process.stdout.readline() != "ready\n":
+                pytest.skip(f"no such impostor can be here: {process.stderr.read()[-200:]}")
+            below = descendants_of(process.pid)
+            yield process
+        finally:
+            for each in (*below, process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
+
+
+def test_a_user_of_the_machine_is_no_build(directory: Path) -> None:
+    """He makes what looks like a sandbox in a user namespace, to read what root types into it."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as root:
+        os.chmod(root, 0o755)
+        with _running(_impostor(directory, Path(root) / "root", 65534)):
+            assert visiting.find(directory) == []
+
+
+def test_a_container_is_no_build(directory: Path, tmp_path: Path) -> None:
+    """Its root is root's namesake; what started it is no keeper."""
+    command = _impostor(directory, tmp_path / "root", 0)
+    command[2] = command[2].replace('called(b"azchroot-keeper")\n', "")
+    with _running(command):
+        assert visiting.find(directory) == []
+
+
+def test_what_runs_in_an_image_is_no_build(build: Sandbox, directory: Path, tmp_path: Path) -> None:
+    """With capabilities that let it make namespaces: its processes descend from a holder."""
+    command = _impostor(directory, tmp_path / "root", 0)
+    began = threading.Event()
+    impostor = threading.Thread(
+        target=lambda: build.outside(
+            command, check=False, output=lambda _, data: began.set() if data == b"ready\n" else None
+        )
+    )
+    impostor.start()
+    assert began.wait(30)
+    [found] = visiting.find(directory)
+    assert found.holder == build.holder
+    for each in descendants_of(build.holder):
+        os.kill(each, signal.SIGKILL)
+    impostor.join()
