@@ -128,9 +128,24 @@ def _attachable(azure: Azure, wish: Wish, machine: Resource) -> Resource:
         raise errors.lent("disk", disk.name)
     if not disk.hidden.get("ready"):
         raise errors.busy("disk", disk.name)
-    if disk.body["location"] != machine.body["location"]:
-        raise errors.source_elsewhere(disk.id, found=disk.body["location"], wanted=machine.body["location"])
+    _check_place(disk, machine)
     return disk
+
+
+def _check_place(disk: Resource, machine: Resource) -> None:
+    """:raises ArmError: they are apart."""
+    start = f"Disk {disk.id} cannot be attached to the VM because it is not in"
+    here, there = disk.body["location"], machine.body["location"]
+    if here != there:  # worded after the refusals below; unsure
+        text = f"{start} the same location as the VM. VM location: '{there}'. Disk location: '{here}'."
+        raise ArmError(400, "BadRequest", text)
+    zone, other = ((each.body.get("zones") or [""])[0] for each in (machine, disk))
+    if zone == other or str(disk.body["sku"]["name"]).endswith("_ZRS"):
+        return
+    if not other:  # jrudlin/Azure#7
+        raise ArmError(400, "BadRequest", f"{start} zone '{zone}'.")
+    # jenkins-infra/azure#1406; unsure where the machine has none
+    raise ArmError(400, "BadRequest", f"{start} the same zone as the VM. VM zone: '{zone}'. Disk zone: '{other}'.")
 
 
 def _marked(entry: Json, plan: Plan) -> Json:

@@ -124,7 +124,7 @@ def no_parent(path: ArmPath) -> ArmError:
 
 
 def has_children(names: Sequence[str]) -> ArmError:
-    """Well known."""
+    """gardenlinux#2036."""
     text = (
         "Cannot delete resource while nested resources exist. Some existing nested resource IDs include: "
         f"'{', '.join(names)}'. Please delete all nested resources before deleting this resource."

@@ -79,7 +79,9 @@ def delete(azure: Azure, call: Call) -> Response:
         return Response(204)
     children = azure.state.find(under=found.key + "/")
     if children:
-        raise errors.has_children([f"{each.body['type']}/{each.name}" for each in children])
+        paths = [each.id.split("/providers/")[-1] for each in children]
+        nearest = min(path.count("/") for path in paths)
+        raise errors.has_children([path for path in paths if path.count("/") == nearest])
     found.properties["provisioningState"] = "Deleting"
     azure.state.put(found)
     name = azure.operations.submit(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 
 from . import catalog, errors, regions
 from .azure import Azure, Call, section
@@ -74,17 +75,18 @@ def below_subscription(azure: Azure, call: Call) -> Response | None:
         return _group(azure, call, path.group)
     if path.group is not None and rest == ("resources",) and method == "GET":
         _existing(azure, path.group)
-        return _resources(azure, group_id(azure, path.group) + "/")
+        return _resources(azure, call, group_id(azure, path.group) + "/")
     if method == "GET" and path.group is None:
-        return _listed(azure, rest, path.text)
+        return _listed(azure, call, rest)
     if method == "POST" and rest[:2] == ("providers", "microsoft.compute") and rest[2:] in {("register",), ()}:
         return Response.of_json(200, catalog.compute_provider(path.text.removesuffix("/register")))
     return None
 
 
-def _listed(azure: Azure, rest: tuple[str, ...], text: str) -> Response | None:
+def _listed(azure: Azure, call: Call, rest: tuple[str, ...]) -> Response | None:
+    text = call.path.text
     if rest == ("resources",):
-        return _resources(azure, "")
+        return _resources(azure, call, "")
     if rest[:1] == ("providers",) and len(rest) == 2:
         return Response.of_json(200, _provider(text))
     lists: dict[tuple[str, ...], Callable[[], list[Json]]] = {
@@ -116,11 +118,49 @@ def _location(azure: Azure, name: str) -> Json:
     }
 
 
-def _resources(azure: Azure, under: str) -> Response:
+def _resources(azure: Azure, call: Call, under: str) -> Response:
+    """All resources, or those that ``$filter`` names."""
     names = ("id", "name", "type", "location", "tags", "sku", "managedBy")
-    found = [each for each in azure.state.find(under=under) if each.kind != KIND]
+    wanted = _filter(call.request.value("$filter") or "")
+    found = [each for each in azure.state.find(under=under) if each.kind != KIND and _passes(each, wanted)]
     value = [{name: each.body[name] for name in names if name in each.body} for each in found]
     return Response.of_json(200, {"value": value})
+
+
+_TERM = re.compile(r"(\w+) eq '((?:[^']|'')*)'", re.IGNORECASE)
+_PLACES = ("name", "resourcetype", "location", "resourcegroup", "tagname", "tagvalue")
+"""What a filter can ask for. Source: the REST reference of "Resources - List"."""
+
+
+def _filter(text: str) -> dict[str, str]:
+    """``tagName eq 'a' and tagValue eq 'b'``.
+
+    :raises ArmError: it says something else.
+    """
+    found = {}
+    for term in re.split(r"\s+and\s+", text.strip(), flags=re.IGNORECASE) if text.strip() else ():
+        matched = _TERM.fullmatch(term.strip("() "))
+        if matched is None or matched[1].lower() not in _PLACES:
+            raise errors.ArmError(400, "InvalidFilterInQueryString", f"Invalid $filter '{text}' specified.")
+        found[matched[1].lower()] = matched[2].replace("''", "'").lower()
+    return found
+
+
+def _passes(resource: Resource, wanted: Mapping[str, str]) -> bool:
+    tags = {name.lower(): str(value).lower() for name, value in (resource.body.get("tags") or {}).items()}
+    is_tagged = "tagname" not in wanted or tags.get(wanted["tagname"]) is not None
+    has_value = "tagvalue" not in wanted or wanted["tagvalue"] == tags.get(wanted.get("tagname", ""))
+    told = {
+        "name": resource.name,
+        "resourcetype": resource.body["type"],
+        "location": resource.body["location"],
+        "resourcegroup": resource.id.split("/")[4],
+    }
+    return (
+        is_tagged
+        and has_value
+        and all(wanted.get(name, value.lower()) == value.lower() for name, value in told.items())
+    )
 
 
 def _existing(azure: Azure, name: str) -> Resource:

@@ -20,6 +20,10 @@ def put(azure: Azure, call: Call) -> Response:
     body = begin(azure, call)
     asked = section(call.body, "properties")
     profile = section(asked, "storageProfile")
+    if machine := section(asked, "sourceVirtualMachine").get("id"):
+        name = azure.resource(machine).name
+        text = f"The operation 'Create Image' requires the Virtual Machine '{name}' to be Generalized."
+        raise ArmError(409, "OperationNotAllowed", text)  # ansible#37158; nothing generalizes a machine here
     if not section(profile, "osDisk"):
         raise errors.missing("image.properties.storageProfile.osDisk")
     sources = {OS: _origin(azure, section(profile, "osDisk"), "osDisk")}
@@ -29,7 +33,7 @@ def put(azure: Azure, call: Call) -> Response:
         sources[str(each["lun"])] = _origin(azure, each, "dataDisk")
     for origin in sources.values():
         if origin.location not in {None, body["location"]}:
-            raise errors.source_elsewhere(str(origin.file), found=str(origin.location), wanted=body["location"])
+            raise _elsewhere(origin, body["location"])
     files = {place: new_name() for place in sources}
     body["properties"] = _described(asked, sources)
     facts = {"osType": section(profile, "osDisk").get("osType") or "Linux"}
@@ -41,6 +45,12 @@ def put(azure: Azure, call: Call) -> Response:
         "images.create", resource.id, arguments, segment=COMPUTE, location=resource.body["location"]
     )
     return Response.of_json(201, resource.body, azure.operations.headers(name, call.request, location=False))
+
+
+def _elsewhere(origin: Origin, location: str) -> ArmError:
+    """The rule is documented (image and disk are in one region); the text is unsure."""
+    text = f"The source disk is in location '{origin.location}', and must be in that of the image, '{location}'."
+    return ArmError(400, "InvalidParameter", text, "image.location")
 
 
 def _origin(azure: Azure, disk: Json, parameter: str) -> Origin:
