@@ -17,6 +17,12 @@ _FOR_BOOTING = frozenset(
     {"auto", "defaults", "group", "noauto", "nofail", "nouser", "owner", "rw", "user", "users", "_netdev", "comment"}
 )
 """Options that say when and by whom it is mounted, not how (mount(8), systemd.mount(5)); with all of ``x-…``."""
+_ELSEWHERE = frozenset(
+    {"logdev", "rtdev", "journal_dev", "journal_path", "jdev", "device", "loop", "offset", "sizelimit", "bind", "rbind",
+     "move", "remount", "helper", "uhelper"}
+)  # fmt: skip
+"""Options by which mount(8), XFS, ext4, JFS or btrfs use another device than the one that is mounted, or which make
+another thing of the mount. What fstab says is the image's choice, and the build machine's devices are near."""
 _NO_MOUNTS = frozenset({"crypto_LUKS", "LVM2_member", "swap", "linux_raid_member"})
 
 
@@ -141,17 +147,28 @@ def _missing(line: Line, filesystems: Sequence[FileSystem], disks: frozenset[str
     """
     found = _on_this_disk(line, filesystems, disks)
     where = f"line {line.line} of the image's /etc/fstab mounts {line.source} on {line.path}"
-    if len(found) == 1 and found[0].type not in _NO_MOUNTS and found[0].problem is None:
+    elsewhere = _elsewhere(line)
+    if len(found) == 1 and found[0].type not in _NO_MOUNTS and found[0].problem is None and elsewhere is None:
         return None
     if len(found) > 1:
         names = " and ".join(said(each) for each in found)
         raise DiskError(f"{where}, which is not clear", why=f"{names} are called so", hint="use PARTUUID= there")
+    nature = elsewhere or _nature(found[0]) if found else None
     if line.has("nofail"):
-        return f"nofail, and it {_nature(found[0])}" if found else "nofail, and not on this disk"
+        return f"nofail, and it {nature}" if found else "nofail, and not on this disk"
     if found:
-        raise DiskError(f"{where}, which cannot be mounted", why=f"it {_nature(found[0])}")
+        raise DiskError(f"{where}, which cannot be mounted", why=f"it {nature}")
     hint = "a file system of another disk needs the option nofail there; or mount all by `manual_mount_command`"
     raise DiskError(f"{where}, which is not on this disk", why=_why_missing(line, filesystems), hint=hint)
+
+
+def _elsewhere(line: Line) -> str | None:
+    """Which option says that it needs more than its own device, as the end of "it …"; None if none does."""
+    for option in line.options:
+        name, _, value = option.partition("=")
+        if name.strip("\"'\\ ").lower() in _ELSEWHERE or value.strip("\"'\\ ").startswith("/dev/"):
+            return f"has the option {option}, which leads to another device or mount"
+    return None
 
 
 def _nature(found: FileSystem) -> str:

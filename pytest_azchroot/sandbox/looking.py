@@ -71,7 +71,8 @@ def _subvolume() -> str:
 def _subvolumes(directory: str, depth: int = _DEPTH) -> Iterator[str]:
     with os.scandir(directory) as entries:
         for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
+            # what mount(8) would take for more than a name
+            if entry.is_dir(follow_symlinks=False) and not set(entry.name) & {",", '"', "\\"}:
                 if entry.inode() == _SUBVOLUME_INODE:
                     yield entry.path
                 if depth > 1:

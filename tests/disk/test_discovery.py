@@ -380,3 +380,16 @@ def test_ubuntus_image_for_azure() -> None:
     assert [(each.number, each.path) for each in found.mounts] == [(1, "/"), (16, "/boot"), (15, "/boot/efi")]
     assert found.others[1].options == ("umask=0077",)
     assert [each.path for each in found.skipped] == ["/mnt"]
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["logdev=/run/azchroot/host-dev/sda", '"logdev=/x"', "journal_dev=0x800", "device=/dev/sdb", "loop", "rbind,ro",
+     "X-y,move", "remount", "new_option=/dev/sdb"],
+)  # fmt: skip
+def test_no_option_leads_to_another_device(option: str) -> None:
+    """The image's fstab is an image's, and the build machine mounts by it."""
+    if "bind" not in option:
+        with pytest.raises(DiskError, match=r"cannot be mounted: it has the option .*, which leads to another device"):
+            mounted(f"LABEL=x /srv xfs defaults,{option}\n", fs(2, "xfs", label="x"))
+    assert why_skipped(f"LABEL=x /srv xfs nofail,{option}\n", fs(2, "xfs", label="x"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 
 from pytest_azchroot.disk.mountplan import MountPlan
 from pytest_azchroot.errors import DiskError, SandboxError
-from pytest_azchroot.sandbox import Sandbox
+from pytest_azchroot.sandbox import Sandbox, layout
 from pytest_azchroot.sandbox.discover import mount_all, plan
 
-from .machine import loops_below
+from .machine import loops_below, run
 
 pytestmark = pytest.mark.root
 
@@ -313,3 +314,26 @@ def test_a_huge_fstab_is_not_read(sandbox: Sandbox) -> None:
         sandbox.look(sandbox.partition(1), "ext4")
     with pytest.raises(DiskError, match="longer than"):
         planned(sandbox, 1)
+
+
+def test_an_fstab_does_not_write_to_the_build_machines_disks(sandbox: Sandbox, tmp_path: Path) -> None:
+    """XFS may have its log on another device, and writes there before anything else."""
+    table(sandbox, TWO, "mkfs.ext4 -q")
+    other = tmp_path / "other.raw"
+    with other.open("wb") as file:
+        file.truncate(128 << 20)
+    device = run("losetup", "--find", "--show", other).strip()
+    try:
+        node = f"{layout.HOST_DEV}/{Path(device).name}"
+        sandbox.outside(["mkfs.xfs", "-q", "-f", "-l", f"logdev={node}", sandbox.partition(2)])
+        run("blkdiscard", "--zeroout", device)  # mkfs has written a log; a disk that is not used may be empty
+        before = other.read_bytes()
+        for how in (f"logdev={node}", f"nofail,logdev={node}"):
+            system(sandbox, 1, fstab=f"UUID={{uuid1}} / auto\nUUID={{uuid2}} /srv xfs {how}\n")
+            with contextlib.suppress(DiskError, SandboxError):
+                mount_all(sandbox, planned(sandbox))
+                sandbox.unmount()
+        run("sync", "-f", other)
+        assert other.read_bytes() == before
+    finally:
+        run("losetup", "-d", device)
