@@ -30,7 +30,7 @@ boot: setup-test $(DEBIAN) ## Start what `make example` built: console here (Ctr
 		-nic user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:8080-:80
 
 test: setup-test $(READY_TEST) ## Run all tests of the project
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --numprocesses auto --dist loadgroup $(ARGS)
 
 lint: $(READY_TEST) ## Look for mistakes without running anything
 	$(VENV)/bin/ruff check .

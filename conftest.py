@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import signal
+from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what it puts into the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests press Ctrl-C in programs that inherit this
 
 pytest_plugins = ["pytester"]
 
@@ -16,13 +20,17 @@ ALLOWED_SKIPS: tuple[str, ...] = ("device-mapper",)
 
 CI = bool(os.environ.get("CI"))
 
-unexpected = pytest.StashKey[list[str]]()
+TOGETHER = "examples"
+"""The room whose tests share something that is expensive to make: what it builds."""
+
+unexpected: list[str] = []
+"""Tests that were skipped and should not have been."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[unexpected] = []
     config.addinivalue_line("markers", "root: needs root, loop devices and namespaces")
     config.addinivalue_line("markers", "boot: starts a virtual machine")
+    config.addinivalue_line("markers", "xdist_group(name): tests that run in one worker")  # also without that plugin
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -31,24 +39,28 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs root: run the tests with `sudo make test`")
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers the tests of a file run in one of them, for the sake of their fixtures."""
+    for item in items:
+        together = TOGETHER in item.path.relative_to(Path(__file__).parent).parts
+        item.add_marker(pytest.mark.xdist_group(TOGETHER if together else str(item.path)))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if not reason.removeprefix("Skipped: ").startswith(ALLOWED_SKIPS or ("\0",)):
-            item.config.stash[unexpected].append(f"{report.nodeid}: {reason}")
-    return report
+            unexpected.append(f"{report.nodeid}: {reason}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test that silently does not run on CI tests nothing."""
-    if CI and session.config.stash[unexpected] and session.exitstatus == pytest.ExitCode.OK:
+    if CI and unexpected and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if CI and config.stash[unexpected]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if CI and unexpected:
         terminalreporter.section("skipped, which CI does not allow", red=True)
-        for line in config.stash[unexpected]:
+        for line in unexpected:
             terminalreporter.write_line(line)
