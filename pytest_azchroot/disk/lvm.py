@@ -11,7 +11,7 @@ extents of which of them it is (lvm2: ``lib/format_text/import_vsn1.c``).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_azchroot.disk import lvm_header, lvm_text
 from pytest_azchroot.disk.lvm_header import SECTOR, PhysicalVolume
@@ -161,7 +161,30 @@ def groups(found: Mapping[int, PhysicalVolume]) -> tuple[VolumeGroup, ...]:
             why = f"it has two volume groups of the name {name}"
             raise DiskError("the logical volumes of the disk are not clear", why=why)
     sizes = {partition: volume.size for partition, volume in found.items()}
-    return tuple(_Group(name, text, by_id, sizes).read() for _, name, text in newest.values())
+    return _apart([_Group(name, text, by_id, sizes).read() for _, name, text in newest.values()])
+
+
+def _apart(groups: Sequence[VolumeGroup]) -> tuple[VolumeGroup, ...]:
+    """What of a disk two volumes have, neither may be mounted with: each would change under the other's file system."""
+    rows = sorted(
+        (stripe.partition, stripe.offset, stripe.offset + piece.size // len(piece.stripes), volume.path)
+        for group in groups
+        for volume in group.volumes
+        for piece in volume.pieces
+        for stripe in piece.stripes
+    )
+    shared: dict[str, str] = {}
+    furthest = (0, 0, "")
+    for partition, start, end, path in rows:
+        if partition == furthest[0] and start < furthest[1]:
+            shared[path], shared[furthest[2]] = furthest[2], path
+        furthest = max(furthest, (partition, end, path))
+
+    def checked(volume: LogicalVolume) -> LogicalVolume:
+        other = shared.get(volume.path)
+        return volume if other is None else replace(volume, pieces=(), problem=f"has extents that {other} has too")
+
+    return tuple(replace(group, volumes=tuple(map(checked, group.volumes))) for group in groups)
 
 
 class _Group:

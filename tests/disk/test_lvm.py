@@ -314,3 +314,27 @@ def test_a_text_that_is_too_long() -> None:
 def test_a_metadata_area_that_was_never_written() -> None:
     with pytest.raises(DiskError, match="the checksum of a metadata area is wrong"):
         lvm_header.read(Sparse(label("x" * 32, SIZE).ljust(MIB, b"\0")))
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (Volume([(0, 0, 8)]), Volume([(0, 7, 2)])),
+        (Volume([(0, 0, 20)]), Volume([(0, 4, 2)])),
+        (Volume([(0, 0, 8)]), Volume([(0, 12, 4), (0, 0, 8)])),
+        (Volume([(0, 0, 8), (1, 0, 8)], stripe=64 << 10), Volume([(1, 7, 1)])),
+    ],
+)
+def test_volumes_over_one_another(one: Volume, two: Volume) -> None:
+    """LVM makes none; whoever mounts both changes one file system under the other."""
+    apart = Volume([(0, 30, 4)])
+    (group,) = written(Group("vg", {"one": one, "apart": apart, "two": two}, [SIZE, SIZE]))
+    assert {each.name: each.problem for each in group.volumes} == {
+        "one": "has extents that vg/two has too",
+        "apart": None,
+        "two": "has extents that vg/one has too",
+    }
+
+
+def test_a_volume_over_itself() -> None:
+    assert problem(Group("vg", {"one": Volume([(0, 0, 8), (0, 4, 8)])}, [SIZE])) == "has extents that vg/one has too"

@@ -264,8 +264,8 @@ def test_a_physical_volume_without_a_partition_table(userland: Path, tmp_path: P
 
 
 def test_more_volumes_than_anybody_has(disk: Path) -> None:
-    many = {f"v{number}": Volume([(0, 0, 1)]) for number in range(80)}
-    write(disk, Group("my-vg", {**many, "root": VOLUMES["root"]}, [100 * MIB]), [lvm_disk.PHYSICAL])
+    many = {f"v{number}": Volume([(0, number, 1)]) for number in range(80)}
+    write(disk, Group("my-vg", {**many, "root": Volume([(0, 90, 1)])}, [100 * MIB]), [lvm_disk.PHYSICAL])
     with Sandbox.start(disk, hostname="image") as sandbox:
         sandbox.use_volumes()
         found = {each.volume: each.problem for each in sandbox.filesystems() if each.volume}
