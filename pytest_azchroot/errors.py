@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import TypeVar
 
+from pytest_azchroot.printable import printable
+
 
 class AzchrootError(Exception):
     """Something a user can act on.
@@ -15,6 +17,8 @@ class AzchrootError(Exception):
     """
 
     __module__ = "pytest_azchroot"  # as people import it, and as tracebacks should name it
+    _colours = False
+    """Whether it tells what a command has printed for people."""
 
     def __init__(self, what: str, *, why: str | None = None, hint: str | None = None) -> None:
         self.what = what
@@ -27,7 +31,8 @@ class AzchrootError(Exception):
     def __str__(self) -> str:
         text = self.what if self.why is None else f"{self.what}: {self.why}"
         hint = [] if self.hint is None else [f"hint: {self.hint}"]
-        return "\n".join([text, *hint, *(f"then: {each}" for each in self.later)])
+        lines = [text, *hint, *(f"then: {each}" for each in self.later)]
+        return printable("\n".join(lines), kept="\n\t", colours=self._colours)
 
 
 class UnavailableError(AzchrootError):

@@ -18,6 +18,7 @@ from pytest_azchroot.disk.partition import FileReader, Partition, PartReader, Ta
 from pytest_azchroot.disk.probe import FileSystem, probe_file, probe_volume
 from pytest_azchroot.disk.space import human
 from pytest_azchroot.errors import AzchrootError, UnavailableError
+from pytest_azchroot.printable import printable
 from pytest_azchroot.sandbox import Sandbox, discover
 
 
@@ -124,7 +125,7 @@ def as_text(found: Inspection) -> str:
     lines += [f"problem: {each}" for each in (found.table.problems if found.table else ())]
     if found.plan is not None:
         lines += ["", *_plan_lines(found.plan)]
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))  # names, types and mount points are the image's
 
 
 def _volume_lines(found: Inspection) -> list[str]:

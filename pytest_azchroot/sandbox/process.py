@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_azchroot.errors import SandboxError
+from pytest_azchroot.printable import printable
 
 from . import faults
 from .result import Process, how_it_ended
@@ -194,8 +195,8 @@ def _shown(pid: int) -> str:
         with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
             line = file.read().replace("\0", " ").strip()
         if line:
-            return line
-        return f"[{_name(pid)}]"
+            return printable(line)
+        return f"[{printable(_name(pid))}]"
     except (FileNotFoundError, ProcessLookupError):
         return "?"
 

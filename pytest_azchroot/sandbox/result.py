@@ -56,6 +56,7 @@ class CommandError(AzchrootError):
     """A command failed or took too long. ``completed`` is what there is of it."""
 
     __module__ = "pytest_azchroot"  # as people import it, and as tracebacks should name it
+    _colours = True
 
     def __init__(self, completed: Completed, *, timeout: float | None = None) -> None:
         self.completed = completed

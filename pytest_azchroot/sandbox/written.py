@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
+from pytest_azchroot.printable import printable
+
 from .layers import Layer
 from .mounts import within
 from .result import Write
@@ -126,7 +128,7 @@ def _changes(covered: Covered, before: Mapping[str, Traits]) -> Iterator[Write]:
 def _shown(covered: Covered, path: str) -> str:
     """A path as it can be printed anywhere: names may hold what steers a terminal, and bytes that are no UTF-8."""
     text = os.fsencode(os.path.join(covered.layer.path, path)).decode(errors="backslashreplace")
-    text = "".join(each if each.isprintable() else each.encode("unicode-escape").decode() for each in text)
+    text = printable(text)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
