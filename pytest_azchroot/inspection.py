@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_azchroot.disk import discovery, image, lvm, qemu, table
+from pytest_azchroot.disk import discovery, image, lvm, qemu, space, table
 from pytest_azchroot.disk.image import DiskImage
 from pytest_azchroot.disk.lvm import VolumeGroup
 from pytest_azchroot.disk.mountplan import Mount, MountPlan, named, said
@@ -73,7 +73,7 @@ def raw(found: DiskImage, fd: int) -> Iterator[int]:
     if found.plain:
         yield fd
         return
-    directory = Path(os.environ.get("TMPDIR") or "/var/tmp")  # /tmp may be memory
+    directory = space.scratch()
     with tempfile.TemporaryFile(dir=directory) as file:
         qemu.convert(
             image.qemu_node(found, fd),

@@ -8,6 +8,7 @@ import fcntl
 import glob
 import os
 import re
+import shlex
 import signal
 import struct
 import sys
@@ -78,7 +79,7 @@ def _look(found: DiskImage, fd: int, command: Command, root: Root) -> int:
             return _covered(found, disk, command, root, read_only=found.plain, banner=dropped)
         except _UncleanError as error:
             cause = error
-    directory = Path(os.environ.get("TMPDIR") or "/var/tmp")  # /tmp may be memory
+    directory = space.scratch()
     doing = f"copying {found.path}, whose file systems were not closed and cannot be mounted read-only,"
     _say(doing.removesuffix(",").replace("copying", "a copy is taken of"))
     with tempfile.TemporaryFile(dir=directory) as file:
@@ -86,7 +87,7 @@ def _look(found: DiskImage, fd: int, command: Command, root: Root) -> int:
             copy(fd, file.fileno(), length=found.size)
         except OSError as error:
             failed = space.explained(error, doing=doing, directory=directory, needed=found.allocated)
-            hint = f"{cause.hint}; or choose another directory by TMPDIR"
+            hint = f"{cause.hint}; or {failed.hint}" if failed.hint else cause.hint
             raise DiskError(failed.what, why=failed.why, hint=hint) from error
         return _covered(found, file.fileno(), command, root, read_only=False, banner=f"a copy, {dropped}")
 
@@ -159,7 +160,8 @@ def _opened(path: Path, *, write: bool) -> Iterator[tuple[DiskImage, int]]:
     try:
         found = image.identify_open(fd, path)
         if write and not found.plain:
-            hint = f"make a raw disk of it: qemu-img convert -O raw {path} {path.with_suffix('.raw')}"
+            names = [str(path), str(path.with_suffix(".raw"))]
+            hint = f"make a raw disk of it: qemu-img convert -O raw {shlex.join(names)}"
             raise DiskError(f"{path} ({found.format}) cannot be changed in place", hint=hint)
         _lock(fd, path, write=write)
         yield found, fd
@@ -252,9 +254,11 @@ def _chosen(directory: Path, pid: int | None) -> Found:
         sessions = ", ".join(str(each.session) for each in builds)
         what = f"{directory} is being built by {'these' if len(builds) > 1 else 'this'}: pytest {sessions}"
         raise NotBuildingError(what, hint="choose one by --pid")
-    hint = f"build it, and stop at the first failure: pytest --pdb {directory}"
+    hint = f"build it, and stop at the first failure: pytest --pdb {shlex.quote(str(directory))}"
     if kept := _kept(directory):
-        hint += "".join(["\nor look into a disk that was kept:", *(f"\n  azchroot shell {path}" for path in kept)])
+        hint += "".join(
+            ["\nor look into a disk that was kept:", *(f"\n  azchroot shell {shlex.quote(str(path))}" for path in kept)]
+        )
     raise NotBuildingError(f"no build of {directory} is running", hint=hint)
 
 

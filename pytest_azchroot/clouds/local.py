@@ -59,7 +59,10 @@ class LocalCloud:
             problems += _output_problems(each, source, overwrite=order.overwrite)
         if any(each.kind not in outputs.PLAIN for each in wanted) and not qemu.available():
             problems.append(f"qemu-img is needed for the output and not installed: {qemu.HINT}")
-        return problems or _space_problems(order, source, wanted)
+        try:
+            return problems or _space_problems(order, source, wanted)
+        except AzchrootError as error:
+            return [_sentence(error)]
 
     @contextmanager
     def create(self, order: Order) -> Iterator[Disk]:
@@ -128,9 +131,9 @@ class LocalCloud:
         for each in wanted:
             if working.directory == each.path.parent and working.has(each.path.name):
                 return Kept(str(each.path), enter=_shell(order, each.path), remove=None)
-        path = working.directory / f"{order.name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}.kept.raw"
+        name = f"{order.name}-{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}"
         with _explaining(f"keeping the disk of {order.name}", working.directory):
-            working.publish(path.name)
+            path = working.directory / _publish_as(working, name, ".kept.raw")
         return Kept(str(path), enter=_shell(order, path), remove=f"rm {shlex.quote(str(path))}")
 
     @contextmanager
@@ -248,7 +251,20 @@ def _place(order: Order, wanted: Sequence[Output]) -> tuple[Path, str]:
     """
     if home := outputs.home(wanted):
         return home.path.parent, home.path.name
-    return Path(os.environ.get("TMPDIR") or "/var/tmp"), order.name
+    return space.scratch(), order.name
+
+
+def _publish_as(working: Partial, stem: str, suffix: str) -> str:
+    """Give a working disk the first name that is free: another build may have kept its own in the same second."""
+    number, name = 1, f"{stem}{suffix}"
+    while True:
+        try:
+            working.publish(name)
+        except FileExistsError:
+            number += 1
+            name = f"{stem}-{number}{suffix}"
+        else:
+            return name
 
 
 # -- what can be known before

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 
 # prctl(PR_SET_PDEATHSIG, SIGKILL): the kernel ends the tool when the thread that started it is gone, as after
@@ -34,8 +33,8 @@ def run(
     launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid()), *argv]
     environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
     output = bytearray()
-    # Errors go to a file: two pipes would need two readers.
-    with tempfile.TemporaryFile() as errors:
+    # Errors go to a file: two pipes would need two readers. In memory: what the tool says may be that a disk is full.
+    with open(os.memfd_create("errors"), "w+b") as errors:
         process = subprocess.Popen(
             launcher,
             stdin=subprocess.DEVNULL,

@@ -99,7 +99,7 @@ def digest_of(path: Path, *, progress: Progress = quiet) -> str:
 
 
 def _digest_converted(fd: int, image: DiskImage, progress: Progress) -> str:
-    directory = Path(os.environ.get("TMPDIR") or "/var/tmp")
+    directory = space.scratch()
     try:
         with partial(directory, image.path.name) as raw:
             qemu.convert(

@@ -15,6 +15,27 @@ NOTHING = 1 << 20
 """Bytes: with less than this, nothing of use can be written."""
 
 
+_DEFAULT = "/var/tmp"  # /tmp may be memory
+_ELSEWHERE = "choose another directory by TMPDIR"
+
+
+def scratch() -> Path:
+    """The directory of large temporary files: ``$TMPDIR``, else ``/var/tmp``.
+
+    :raises DiskError: there is none, or it cannot be written to.
+    """
+    path = _scratch()
+    if not path.is_dir():
+        raise DiskError(f"{path}, for large temporary files, is no directory", hint=f"make it, or {_ELSEWHERE}")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise DiskError(f"{path}, for large temporary files, cannot be written to", hint=_ELSEWHERE)
+    return path
+
+
+def _scratch() -> Path:
+    return Path(os.environ.get("TMPDIR") or _DEFAULT)
+
+
 def mount_point(path: Path) -> Path:
     """The directory at which the file system that holds ``path`` is mounted."""
     path = path.resolve()
@@ -76,9 +97,10 @@ def explained(error: OSError, *, doing: str, directory: Path, needed: int | None
 def full(*, doing: str, directory: Path, needed: int | None = None) -> DiskError:
     """The error for a file system that has no room left."""
     where = mount_point(directory)
+    other = _ELSEWHERE if directory == _scratch() else "put the output on another file system"
     wanted = f"{human(needed)} were needed, " if needed is not None else ""
     return DiskError(
         f"{doing} failed",
         why=f"the file system at {where} is full ({wanted}{human(free(where))} are free now)",
-        hint=f"make room below {where}, or put the output on another file system",
+        hint=f"make room below {where}, or {other}",
     )

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,30 @@ def test_unpublished_disks_live_in_tmpdir(image: Path, tmp_path: Path, monkeypat
         assert os.readlink(disk.id).startswith(str(elsewhere))
     assert published(asked) == []
     assert (names(image), names(elsewhere)) == ([], [])
+
+
+def test_a_tmpdir_that_is_missing_is_said(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    (problem,) = problems(order(image, "source: ../base.raw\nskip_create_image: true\n"))
+    assert problem.startswith(f"{tmp_path / 'nowhere'}, for large temporary files, is no directory (")
+
+
+def test_disks_that_are_kept_in_one_second_have_names_of_their_own(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Frozen(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+    monkeypatch.setattr("pytest_azchroot.clouds.local.datetime", Frozen)
+    for _ in range(3):
+        cloud, asked = LocalCloud(), plain(image)
+        with cloud.create(asked) as disk:
+            kept = cloud.keep(asked, disk)
+        assert Path(kept.id).stat().st_size == SIZE and kept.id in kept.enter
+    stem = "debian-20260102T030405Z"
+    assert names(image) == sorted(f"{stem}{number}.kept.raw" for number in ("", "-2", "-3"))
 
 
 def test_without_publishing_destinations_do_not_matter(image: Path) -> None:

@@ -264,6 +264,16 @@ def test_none_runs(workshop: Workshop) -> None:
     assert lines[3:] == [f"  azchroot shell {path}" for path in kept]
 
 
+def test_what_to_type_is_quoted(tmp_path: Path) -> None:
+    directory = tmp_path / "an image"
+    directory.mkdir()
+    (directory / "image.yaml").touch()
+    (directory / "an image-20260102T030405Z.kept.raw").touch()
+    done = subprocess.run(azchroot("shell", directory), capture_output=True, text=True, check=False)
+    assert f"pytest --pdb '{directory}'\n" in done.stderr
+    assert f"azchroot shell '{directory}/an image-20260102T030405Z.kept.raw'\n" in done.stderr
+
+
 def test_a_directory_without_an_image(tmp_path: Path) -> None:
     done = subprocess.run(azchroot("shell", tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and f"there is no image.yaml in {tmp_path}" in done.stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -55,6 +57,35 @@ def test_a_file_to_read_is_not_one_to_write(web: Path, tmp_path: Path) -> None:
         done = subprocess.run(azchroot("shell", web), stdin=file, capture_output=True, text=True, check=False)
     assert "pipe:" in done.stdout and str(tmp_path) not in done.stdout
     assert "echo changed >" in script.read_text()
+
+
+@pytest.mark.parametrize("kind", ["shell", "inspect", "digest"])
+def test_no_room_to_unpack_it(kind: str, web: Path, tmp_path: Path) -> None:
+    """qemu-img's own words are not lost where there is no room for anything."""
+    room = tmp_path / "room"
+    room.mkdir()
+    qcow2 = web.with_suffix(".qcow2")
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", web, qcow2], check=True)
+    line = shlex.join(map(str, azchroot(kind, qcow2)))
+    script = f"mount -t tmpfs -o size=256k tmpfs {room}; {line}"  # nobody else sees this mount
+    environment = {**os.environ, "TMPDIR": str(room)}
+    command = ["unshare", "--mount", "sh", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert f"the file system at {room} is full" in done.stderr
+    assert done.stderr.endswith(f"hint: make room below {room}, or choose another directory by TMPDIR\n")
+
+
+@pytest.mark.parametrize("kind", ["shell", "inspect", "digest"])
+def test_a_directory_for_temporary_files_that_is_missing(
+    kind: str, web: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qcow2 = web.with_suffix(".qcow2")
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", web, qcow2], check=True)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    done = subprocess.run(azchroot(kind, qcow2), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path / 'nowhere'}, for large temporary files, is no directory\nhint: ")
 
 
 def test_a_signal_is_told_as_shells_do(web: Path) -> None:
