@@ -6,11 +6,13 @@ PYTEST := $(VENV)/bin/pytest
 PIP := $(VENV)/bin/pip install --quiet --disable-pip-version-check
 READY := $(VENV)/.ready
 READY_TEST := $(VENV)/.ready-test
+AZURE_CLI := .venv-azure-cli
+READY_AZURE_CLI := $(AZURE_CLI)/.ready
 DEBIAN := example_images/debian/debian.vhd
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help example customize boot test lint format setup setup-test clean
+.PHONY: help example customize boot test clients azure-cli lint format setup setup-test clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r target text; do \
@@ -31,6 +33,11 @@ boot: setup-test $(DEBIAN) ## Start what `make example` built: console here (Ctr
 
 test: setup-test $(READY_TEST) ## Run all tests of the project
 	$(PYTEST) --numprocesses auto --dist loadgroup $(ARGS)
+
+clients: setup-test $(READY_TEST) $(READY_AZURE_CLI) ## Run those with real clients of Azure alone, slow ones too
+	AZCHROOT_ALL_CLIENTS=1 $(PYTEST) --numprocesses auto --dist loadgroup tests/clients $(ARGS)
+
+azure-cli: $(READY_AZURE_CLI) ## Install azure-cli, which `make test` leaves out where it is not there
 
 lint: $(READY_TEST) ## Look for mistakes without running anything
 	$(VENV)/bin/ruff check .
@@ -59,6 +66,13 @@ $(READY_TEST): $(READY)
 	@$(PIP) --editable '.[test]'
 	@touch $@
 
+# The tests quote its words: another version may say it differently. Its modules are compiled when they are used.
+$(READY_AZURE_CLI): | setup
+	@echo 'Installing azure-cli into $(AZURE_CLI): 400 MB'
+	@python=$$(tools/python) && $$python -m venv $(AZURE_CLI)
+	@$(AZURE_CLI)/bin/pip install --quiet --disable-pip-version-check --no-compile azure-cli==2.91.0
+	@touch $@
+
 clean: ## Remove the virtual environment and caches, not what you built
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(AZURE_CLI) .pytest_cache .mypy_cache .ruff_cache
 	find pytest_azchroot tests example_images -name __pycache__ -type d -prune -exec rm -rf {} +
