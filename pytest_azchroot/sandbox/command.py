@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pytest_azchroot.errors import SandboxError
 
-from . import capabilities, cgroup, namespaces, seccomp, syscalls
+from . import archive, capabilities, cgroup, namespaces, seccomp, syscalls
 from .passwd import Accounts, UnknownNameError, User
 
 _BIG_ENOUGH = 1 << 24
@@ -82,12 +82,12 @@ def accounts() -> Accounts:
 
 
 def _small_text(path: str) -> str:
-    # O_NONBLOCK: the image decides what this is, and a FIFO would wait for ever
+    # the image decides what this is, and a FIFO would wait for ever
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        file = archive.open_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    with open(descriptor, "rb") as file:
+    with file:
         return file.read(_BIG_ENOUGH).decode(errors="surrogateescape")
 
 

@@ -81,5 +81,11 @@ class Accounts:
 
 
 def _rows(text: str, width: int) -> list[list[str]]:
-    rows = (line.split(":") for line in text.splitlines() if not line.startswith("#"))
-    return [row for row in rows if len(row) >= width and row[2].isdecimal() and (width == 4 or row[3].isdecimal())]
+    lines = (line for line in text.splitlines() if not line.startswith("#") and "\0" not in line)
+    rows = (line.split(":") for line in lines)
+    return [row for row in rows if len(row) >= width and _is_id(row[2]) and (width == 4 or _is_id(row[3]))]
+
+
+def _is_id(text: str) -> bool:
+    """The largest number of 32 bits is none: it means "as it is" (chown(2), setresuid(2))."""
+    return len(text) <= 10 and text.isascii() and text.isdecimal() and int(text) < (1 << 32) - 1

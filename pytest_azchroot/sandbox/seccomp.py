@@ -3,9 +3,10 @@
 ``swapon`` is refused to every command: swap on a file of the image keeps the loop device and the file system
 alive after all processes are dead (measured), so nothing could clean up behind a killed build.
 
-Commands in the image are refused more. *Keyrings* belong to a user of the build machine, whatever sandbox he is in.
-A *user namespace* gives back every capability that was taken, though only within it, and with them much of the kernel
-that nobody has tried yet; container runtimes refuse it too.
+Commands in the image are refused more. A *frozen* file system (ioctl_fsfreeze) stays so when all is dead, with its loop
+device, and whoever has yet to write to it waits for ever, KILL or not (measured). *Keyrings* belong to a user of the
+build machine, whatever sandbox he is in. A *user namespace* gives back every capability that was taken, though only
+within it, and with them much of the kernel that nobody has tried yet; container runtimes refuse it too.
 
 *Syncs* of steps may be answered without being carried out. A package manager calls fsync for each file so that a
 power failure finds the old system or the new. Of an image whose build fails nothing is used, and one that succeeds is
@@ -27,12 +28,13 @@ Rules = Mapping[str, int]
 
 NO_SWAP: Rules = {"swapon": errno.EPERM}
 NO_KEYRINGS: Rules = {"add_key": errno.EPERM, "request_key": errno.EPERM, "keyctl": errno.EPERM}
+NO_FREEZING: Rules = {"ioctl": errno.EPERM, "ioctl of x32": errno.EPERM}
 # clone3 hides its flags in memory; a C library without it falls back to clone
 NO_USER_NAMESPACES: Rules = {"clone": errno.EPERM, "unshare": errno.EPERM, "clone3": errno.ENOSYS}
 FAST_SYNC: Rules = dict.fromkeys(("fsync", "fdatasync", "sync", "syncfs", "msync", "sync_file_range"), 0)
 
-_ONLY_WITH = {"clone": 0x10000000, "unshare": 0x10000000}  # CLONE_NEWUSER of include/uapi/linux/sched.h
-"""Calls that are filtered only with this flag in their first argument."""
+_NEW_USER = 0x10000000  # CLONE_NEWUSER of include/uapi/linux/sched.h
+_FREEZE = 0xC0045877  # FIFREEZE of include/uapi/linux/fs.h
 
 # AUDIT_ARCH_* of include/uapi/linux/audit.h; numbers of each architecture's unistd.h.
 # A machine also runs the programs of its 32-bit sibling, whose calls have other numbers.
@@ -47,6 +49,8 @@ _NUMBERS: dict[str, tuple[int, int, int, int]] = {
     "clone": (56, 120, 220, 120),
     "clone3": (435, 435, 435, 435),
     "unshare": (272, 310, 97, 337),
+    "ioctl": (16, 54, 29, 54),
+    "ioctl of x32": (514, 54, 29, 54),
     "fsync": (74, 118, 82, 118),
     "fdatasync": (75, 148, 83, 148),
     "sync": (162, 36, 81, 36),
@@ -61,10 +65,17 @@ _X32 = 0x40000000
 # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_JMP|JSET|K, BPF_RET|K
 _LOAD, _JUMP_IF_EQUAL, _JUMP_IF_SET, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
-_NUMBER_AT, _ARCHITECTURE_AT, _FIRST_ARGUMENT_AT = 0, 4, 16  # struct seccomp_data; of the argument the low half
+_NUMBER_AT, _ARCHITECTURE_AT = 0, 4  # struct seccomp_data
+_FIRST_ARGUMENT_AT, _SECOND_ARGUMENT_AT = 16, 24  # of these the low half
 _FILTER = 2  # SECCOMP_MODE_FILTER
 
 Instruction = tuple[int, int, int, int]
+
+_ONLY_IF: Mapping[str, tuple[Instruction, Instruction]] = {
+    **dict.fromkeys(("clone", "unshare"), ((_LOAD, 0, 0, _FIRST_ARGUMENT_AT), (_JUMP_IF_SET, 0, 1, _NEW_USER))),
+    **dict.fromkeys(("ioctl", "ioctl of x32"), ((_LOAD, 0, 0, _SECOND_ARGUMENT_AT), (_JUMP_IF_EQUAL, 0, 1, _FREEZE))),
+}
+"""Calls that are filtered only with certain arguments."""
 
 
 def program(machine: str, rules: Rules) -> list[Instruction]:
@@ -75,18 +86,18 @@ def program(machine: str, rules: Rules) -> list[Instruction]:
         for name, answer in rules.items():
             number = _NUMBERS[name][_COLUMN[architecture]]
             for each in (number, number | _X32) if architecture == _X86_64 else (number,):
-                block += _answer(each, answer, flag=_ONLY_WITH.get(name))
+                block += _answer(each, answer, only_if=_ONLY_IF.get(name))
         block.append((_RETURN, 0, 0, _ALLOW))
         code += [(_LOAD, 0, 0, _ARCHITECTURE_AT), (_JUMP_IF_EQUAL, 0, len(block), architecture), *block]
     return [*code, (_RETURN, 0, 0, _ALLOW)] if code else []
 
 
-def _answer(number: int, answer: int, *, flag: int | None) -> list[Instruction]:
+def _answer(number: int, answer: int, *, only_if: tuple[Instruction, ...] | None) -> list[Instruction]:
     """Answer a call and end, or go on with its number loaded."""
     refusal = (_RETURN, 0, 0, _ERRNO | answer)
-    if flag is None:
+    if only_if is None:
         return [(_JUMP_IF_EQUAL, 0, 1, number), refusal]
-    condition = [(_LOAD, 0, 0, _FIRST_ARGUMENT_AT), (_JUMP_IF_SET, 0, 1, flag), refusal, (_LOAD, 0, 0, _NUMBER_AT)]
+    condition = [*only_if, refusal, (_LOAD, 0, 0, _NUMBER_AT)]
     return [(_JUMP_IF_EQUAL, 0, len(condition), number), *condition]
 
 
@@ -96,7 +107,7 @@ def inside(*, may_unshare: bool, fast_sync: bool) -> Rules:
     :param may_unshare: whether it may make user namespaces.
     """
     confined = {} if may_unshare else NO_USER_NAMESPACES
-    return {**NO_SWAP, **NO_KEYRINGS, **confined, **(FAST_SYNC if fast_sync else {})}
+    return {**NO_SWAP, **NO_FREEZING, **NO_KEYRINGS, **confined, **(FAST_SYNC if fast_sync else {})}
 
 
 def install(rules: Rules = NO_SWAP) -> None:

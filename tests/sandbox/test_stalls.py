@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_azchroot.errors import SandboxError
-from pytest_azchroot.sandbox import Sandbox, connection
+from pytest_azchroot.sandbox import CommandError, Confinement, Sandbox, connection
 from tests.typist import azchroot, typing
 
 from . import attacks
@@ -116,3 +116,40 @@ def test_a_visitor_who_is_killed_leaves_nothing_that_stops_what_ends_it(attacked
         typist.run("kill -STOP $PPID; (setsid sleep 1000 &)")
         os.kill(typist.pid, signal.SIGKILL)
     assert eventually(lambda: "sleep 1000" not in attacked.inside("ps").stdout)
+
+
+def test_a_file_system_is_not_frozen(hostile_disk: Path, tmp_path: Path) -> None:
+    """It would hold up the unmount, and stay bound to its loop device when all is dead."""
+    freeze = "import fcntl, os; fcntl.ioctl(os.open('/', os.O_RDONLY), 0xC0045877, 0)"
+    given = Confinement(unconfined=("SYS_ADMIN",))
+    with Sandbox.start(copy(hostile_disk, tmp_path), hostname="image", confinement=given) as sandbox:
+        sandbox.mount(sandbox.partition(0))
+        sandbox.lend(None)
+        with pytest.raises(CommandError, match="Operation not permitted"):
+            sandbox.inside(["python3", "-c", freeze])
+        sandbox.unmount()
+        sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("mkfifo /etc/passwd; (while :; do echo x:y; done) > /etc/passwd &", "a FIFO, not a regular file: /etc/passwd"),
+        ("ln -s passwd /etc/passwd", "Too many levels of symbolic links: /etc/passwd"),
+        ("mkdir /etc/passwd", "a directory, not a regular file: /etc/passwd"),
+        ("ln -s /dev/zero /etc/passwd", "a character device, not a regular file"),
+        ("ln -s /proc/kmsg /etc/passwd", "Operation not permitted"),
+        ("yes root:x:0:0::/:/bin/sh | head -c 2000000 > /etc/passwd", None),
+        ("printf 'root:x:%05000d:0::/:/bin/sh\\n' 1 > /etc/passwd", None),
+        ("printf 'root:x:4294967295:99999999999::/:/bin/sh\\n' > /etc/passwd", None),
+        ("printf 'root:x:0:0::/\\0:/bin/sh\\n' > /etc/passwd", None),
+        ("printf 'root:x:0:0::/:/dev/null\\n' > /etc/passwd", None),
+    ],
+)
+def test_a_list_of_users_holds_nobody_up(attacked: Sandbox, how: str, why: str | None) -> None:
+    attacked.inside(f"rm /etc/passwd; {how}")
+    if why is None:
+        assert attacked.inside("echo here", timeout=30).stdout == "here\n"
+    else:
+        with pytest.raises(SandboxError, match=why):
+            attacked.inside("echo here", timeout=30)
