@@ -50,7 +50,8 @@ def _problems(suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
 def _verified_together(source: str | None, selected: Sequence[Suite]) -> Iterator[str]:
     if source is not None and len(selected) > 1:
         names = some([suite.image.name for suite in selected], 8)
-        yield f"--azchroot-verify names one image, and the checks of {len(selected)} are selected: {names}"
+        what = f"--azchroot-verify names one image, and the checks of {len(selected)} are selected: {names}"
+        yield f"{what} (name the directory of one)"
 
 
 def _claimed_twice(selected: Sequence[Suite]) -> Iterator[str]:

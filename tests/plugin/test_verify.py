@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import subprocess
@@ -119,7 +120,9 @@ def test_several_images_are_refused(workshop: Workshop, built: Path) -> None:
     workshop.image("y")
     result = workshop.run("--azchroot-verify", str(built))
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["*--azchroot-verify names one image, and the checks of 2 are selected: x, y"])
+    result.stderr.fnmatch_lines(
+        ["*--azchroot-verify names one image, and the checks of 2 are selected: x, y (name the directory of one)"]
+    )
 
 
 def test_one_of_several_can_be_chosen(workshop: Workshop, built: Path) -> None:
@@ -169,6 +172,25 @@ def test_an_image_that_was_not_shut_down_is_refused_with_the_reason(workshop: Wo
     result = workshop.run("--azchroot-verify", str(built))
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*was not unmounted*"])
+
+
+def test_a_file_that_somebody_changes_is_not_verified(workshop: Workshop, built: Path) -> None:
+    """As ``azchroot shell --write`` has it."""
+    with built.open("rb+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        result = workshop.run("--azchroot-verify", str(built))
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"*DiskError: {built} is in use: *", "hint: wait until it has ended; *"])
+
+
+def test_a_file_that_is_verified_is_not_changed(workshop: Workshop, built: Path) -> None:
+    (built.parent / "test_90_checks.py").write_text(
+        "import fcntl, pytest\n"
+        "def test_locked(image, host):\n"
+        "    with open(image.disk.source, 'rb+') as file, pytest.raises(BlockingIOError):\n"
+        "        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+    )
+    assert workshop.run("--azchroot-verify", str(built)).ret == 0
 
 
 def test_two_can_verify_one_image_at_the_same_time(workshop: Workshop, built: Path) -> None:
