@@ -17,7 +17,7 @@ from pytest_azchroot.disk.mountplan import Mount, MountPlan, named, said
 from pytest_azchroot.disk.partition import FileReader, Partition, PartReader, Table
 from pytest_azchroot.disk.probe import FileSystem, probe_file, probe_volume
 from pytest_azchroot.disk.space import human
-from pytest_azchroot.errors import AzchrootError, UnavailableError
+from pytest_azchroot.errors import AzchrootError, DiskError, UnavailableError
 from pytest_azchroot.printable import printable
 from pytest_azchroot.sandbox import Sandbox, discover
 
@@ -106,7 +106,11 @@ def _plan(
         hint = "run it as root; it mounts them read-only, in a namespace of its own"
         raise UnavailableError("how it would be mounted takes a look into its file systems", hint=hint)
     with Sandbox.start(Path(f"/proc/{os.getpid()}/fd/{disk}"), hostname="inspect", read_only=True) as sandbox:
-        return discover.plan(sandbox, partition=partition, lvm_root_device=lvm_root_device)
+        found = discover.plan(sandbox, partition=partition, lvm_root_device=lvm_root_device)
+    if found.root.type is None:  # only one that was named can be that
+        what = f"{named(found.root.place)} cannot be mounted as the root"
+        raise DiskError(what, why="it holds no file system that is known", hint="choose another one")
+    return found
 
 
 # ---- for readers

@@ -7,7 +7,6 @@ A :class:`Suite` joins what pytest knows of an image (its node, its tests, their
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -145,7 +144,7 @@ class Suite:
             return
         sandbox.end(left)
         names = some([f"{each.command} (pid {each.pid})" for each in left])
-        warnings.warn(AzchrootWarning(self.mask(f"{item.name} left running, now ended: {names}")), stacklevel=2)
+        item.warn(AzchrootWarning(self.mask(f"{item.name} left running, now ended: {names}")))
 
     @contextmanager
     def mounting(self) -> Iterator[None]:
@@ -217,7 +216,7 @@ class Suite:
         )
         if ended:
             names = some([f"{each.command} (pid {each.pid})" for each in ended])
-            warnings.warn(AzchrootWarning(self.mask(f"still running before {item.name}, ended: {names}")), stacklevel=2)
+            item.warn(AzchrootWarning(self.mask(f"still running before {item.name}, ended: {names}")))
 
     def unmount(self) -> None:
         """The last test has used the image."""

@@ -237,3 +237,10 @@ def test_what_of_lvm_cannot_be_used_is_said(
     assert "problem: partition 2 (LVM2_member) is a physical volume of LVM that cannot be read: the checksum" in (
         capsys.readouterr().out
     )
+
+
+@pytest.mark.root
+def test_a_root_that_is_named_and_holds_nothing_is_no_plan(disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = inspected(disk, capsys, "--partition", "14", code=1)
+    assert found["plan"] is None
+    assert found["refusal"]["what"] == "partition 14 cannot be mounted as the root"
