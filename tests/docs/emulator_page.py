@@ -28,7 +28,7 @@ DIFFERENCES = {
     (
         "PUT",
         "disks",
-    ): "`encryption`, `networkAccessPolicy`, zones and performance tiers are kept and shown, and do nothing",
+    ): "`encryption`, `networkAccessPolicy` and performance tiers are kept and shown, and do nothing",
     ("PUT", "snapshots"): "incremental ones are whole copies",
     ("PUT", "images"): "its source need not be generalized",
     (
