@@ -31,6 +31,10 @@ INTERRUPTED = 130
 IMAGE_FILE = "image.yaml"
 
 
+_RUNNING = frozenset({"shell", "emulator"})
+"""Those that run a command, which follows ``--``."""
+
+
 class UsageError(AzchrootError):
     """The command line asks for something that cannot be."""
 
@@ -46,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for add in _COMMANDS:
         add(subparsers)
     own, command = _split(sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_args(own, argparse.Namespace(command=command))
+    options, unknown = parser.parse_known_args(own, argparse.Namespace(command=command))
+    if unknown:
+        hint = "; a command to run stands behind --" if own[0] in _RUNNING else ""
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     run: Callable[[argparse.Namespace], int] = options.run
     try:
         return run(options)
@@ -60,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _split(arguments: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
     """What is ours, and what follows ``--`` for a command to run: argparse takes options of that for its own."""
-    if not {"shell", "emulator"} & {*arguments[:1]} or "--" not in arguments:
+    if not _RUNNING & {*arguments[:1]} or "--" not in arguments:
         return arguments, ()
     at = arguments.index("--")
     return arguments[:at], arguments[at + 1 :]

@@ -176,3 +176,9 @@ def test_it_needs_neither_root_nor_network(images: Path) -> None:
 def test_the_command_is_installed() -> None:
     (command,) = importlib.metadata.entry_points(group="console_scripts", name="azchroot")
     assert command.load() is main
+
+
+def test_a_command_without_its_dashes_is_told_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["shell", "web.vhd", "ls", "/"])
+    assert "unrecognized arguments: ls /; a command to run stands behind --\n" in capsys.readouterr().err
