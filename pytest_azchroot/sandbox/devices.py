@@ -24,6 +24,7 @@ _CONTROL = f"{layout.HOST_DEV}/loop-control"
 _MAPPER = "mapper/"
 _TAKEN = frozenset({*_MEMORY_NODES, "mapper", "disk", "fd", "tty", "ptmx", "pts", "shm", "stdin", "stdout", "stderr"})
 """A volume group of such a name has no directory in /dev. LVM would not make it (vgcreate(8))."""
+_KINDS_OF_LINKS = ("uuid", "label", "partuuid", "partlabel")
 _BLKFLSBUF = 0x1261  # include/uapi/linux/fs.h
 _LINK_CHARACTERS = frozenset("#+-.:=@_/")
 
@@ -71,6 +72,7 @@ class DiskNodes:
         self._mark: tuple[int, ...] | None = None
         self._read_only = read_only
         self._nodes: dict[str, int] = {}
+        self._links: dict[str, str] = {}
         self._volumes: Volumes | None = None
         self.device = loop.open_disk(path, opener=open_device, control=_CONTROL, read_only=read_only)
 
@@ -185,12 +187,25 @@ class DiskNodes:
         """/dev/disk/by-*: grub-mkconfig writes root=UUID=… only if the link is there, else a name that will not
         exist on the machine that boots the image."""
         facts = [fact for node in self._nodes if (fact := self._facts(node)) is not None]
-        for kind in ("uuid", "label", "partuuid", "partlabel"):
-            nodes.clear(f"disk/by-{kind}")
+        self._links = {}
+        for kind in _KINDS_OF_LINKS:
             for fact in facts:
                 value: str | None = getattr(fact, kind)
-                if value and not nodes.is_there(link := f"disk/by-{kind}/{link_name(value)}"):
-                    nodes.put_link(link, fact.node.removeprefix("/dev/"))
+                if value:
+                    self._links.setdefault(f"disk/by-{kind}/{link_name(value)}", fact.node.removeprefix("/dev/"))
+        self._put_links()
+
+    def _put_links(self) -> None:
+        for kind in _KINDS_OF_LINKS:
+            nodes.clear(f"disk/by-{kind}")
+        for link, target in self._links.items():
+            nodes.put_link(link, target)
+
+    def restore(self) -> None:
+        """Make the names what they are to be, before a tool of the build machine uses one. A program in the image may
+        have put a link in the place of a node, which leads to the build machine's disks where the tool runs."""
+        self._publish(self._nodes)
+        self._put_links()
 
     def _facts(self, name: str) -> FileSystem | None:
         # an unreadable node has no links; who asks for its file system gets the error

@@ -117,6 +117,7 @@ class Holder:
         return {str(number): node for number, node in self._disk.nodes().items()}
 
     def do_file_systems(self) -> list[Message]:
+        self._disk.restore()
         return [asdict(found) for found in self._disk.file_systems()]
 
     def do_use_volumes(self) -> Message:
@@ -175,6 +176,7 @@ class Holder:
         self._image.give_back()
 
     def do_unmount(self) -> list[tuple[str, int | None]]:
+        self._disk.restore()
         self._image.sync()
         trimmed = self._image.trim()
         self._image.sync()
@@ -182,6 +184,7 @@ class Holder:
         return trimmed
 
     def do_record(self) -> None:
+        self._disk.restore()
         self._image.record()
 
     def do_reopen(self) -> Message:
@@ -190,6 +193,7 @@ class Holder:
         return self.description()
 
     def do_cover(self, lent: Sequence[Sequence[Sequence[str]] | None], host_resolv_conf: bool) -> str:
+        self._disk.restore()
         merged = self._image.cover(lent, host_resolv_conf=host_resolv_conf)
         self.do_admit()
         return merged
@@ -212,6 +216,7 @@ class Holder:
 
     def start_outside(self, request: int, descriptors: Sequence[int], *, settles: bool, **command: Any) -> None:
         outside, grouped = Command(**command), self._reaches_metadata is None
+        self._disk.restore()
         self._start(request, descriptors, lambda: run_outside(outside, grouped=grouped), settles=settles)
 
     def start_inside(self, request: int, descriptors: Sequence[int], **command: Any) -> None:
