@@ -58,6 +58,8 @@ class Look:
     os_release: str | None = None
     problem: str | None = None
     """Why nothing could be read."""
+    remedy: str | None = None
+    """What to do about that, where it is known."""
     volume: str | None = None
     """Of a logical volume its path, ``rootvg/rootlv``."""
 
@@ -164,8 +166,9 @@ def _certain(choice: Choice, looks: Sequence[Look], filesystems: Sequence[FileSy
     """The one candidate, whatever it holds; of its subvolumes the one that is a root, else the default."""
     (only,) = choice.candidates
     own = [look for look in looks if look.place == only.place]
-    if unread := [look.problem for look in own if look.problem]:
-        raise DiskError(f"{said(only)}, the root by {choice.by}, cannot be read", why=unread[0])
+    if unread := next((look for look in own if look.problem), None):
+        what = f"{said(only)}, the root by {choice.by}, cannot be read"
+        raise DiskError(what, why=unread.problem, hint=unread.remedy)
     whatever = Look(only.number, volume=only.volume)
     return _best(own, filesystems) or next((look for look in own if look.default), whatever)
 
@@ -176,8 +179,9 @@ def _elected(choice: Choice, looks: Sequence[Look], filesystems: Sequence[FileSy
         return found
     why = "none of them has /etc/fstab or /etc/os-release of its own: " + _listed(choice.candidates)
     unread = [f"\n  {look.name} was not read: {look.problem}" for look in looks if look.problem]
+    remedy = next((look.remedy for look in looks if look.remedy), None)
     opaque = [f"\n  {said(each)} {reason}" for each in filesystems if (reason := _opaque(each))]
-    raise DiskError("no root can be found", why="".join([why, *unread, *opaque]), hint=_hint(looks))
+    raise DiskError("no root can be found", why="".join([why, *unread, *opaque]), hint=remedy or _hint(looks))
 
 
 def _best(looks: Iterable[Look], filesystems: Sequence[FileSystem]) -> Look | None:

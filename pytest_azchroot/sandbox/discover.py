@@ -65,7 +65,8 @@ def mount_all(
             sandbox.mount(sandbox.node(each.place), path=f"{top}{each.path}", options=each.options, wrapper=wrap)
         except SandboxError as error:
             words = f"the image's /etc/fstab mounts {each.source} on {each.path}"
-            raise SandboxError(error.what, why=f"{words}\n{error.why or ''}".strip(), hint=_hint(each.type)) from error
+            why, hint = f"{words}\n{error.why or ''}".strip(), _hint(each.type) or error.hint
+            raise SandboxError(error.what, why=why, hint=hint) from error
 
 
 def _looks(sandbox: Sandbox, found: FileSystem, options: str) -> list[Look]:
@@ -75,7 +76,7 @@ def _looks(sandbox: Sandbox, found: FileSystem, options: str) -> list[Look]:
         rows = sandbox.look(found.node, found.type, options=options)
     except SandboxError as error:
         # what this kernel cannot mount may still be no root: whoever needs it hears why it was not read
-        return [Look(found.number, volume=found.volume, problem=error.why or error.what)]
+        return [Look(found.number, volume=found.volume, problem=error.why or error.what, remedy=error.hint)]
     return [Look(number=found.number, volume=found.volume, **row) for row in rows]
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pytest_azchroot.disk import fsck
 from pytest_azchroot.errors import SandboxError
 
 from . import archive, inroot, layout, namespaces, process, syscalls
@@ -56,7 +57,10 @@ def _mounted(node: str, kind: str, options: str) -> Iterator[str | None]:
     try:
         syscalls.mount(node, layout.ROOT, kind, flags=flags, data=data or None)
     except OSError as error:
-        raise SandboxError(f"{node} ({kind}) cannot be mounted", why=os.strerror(error.errno or 0)) from error
+        why = os.strerror(error.errno or 0)
+        hint = fsck.damage(kind, why)
+        words = f"the file system is damaged ({why})" if hint else why
+        raise SandboxError(f"{node} ({kind}) cannot be mounted", why=words, hint=hint) from error
     yield _subvolume() if kind == "btrfs" else None
     syscalls.umount(layout.ROOT)
 

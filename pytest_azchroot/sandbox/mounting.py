@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from pytest_azchroot.disk import fsck
 from pytest_azchroot.disk.probe import FileSystem, Place
 from pytest_azchroot.errors import SandboxError
 from pytest_azchroot.leaving import attached_to
@@ -118,7 +119,10 @@ class Mounting(Commands):
             self._mount_path = self._mount_path or target
         except CommandError as error:
             why = _DMESG.sub("", error.completed.output).strip() or None
-            hint = None if kind else f"blkid finds no file system on {node}: format it, or choose another partition"
+            if kind is None:
+                hint: str | None = f"blkid finds no file system on {node}: format it, or choose another partition"
+            elif hint := fsck.damage(kind, why or ""):
+                why = f"the file system is damaged\n{why}"
             how = f" with {', '.join(words)}" if words else ""
             what = f"{node} ({kind or 'unknown'}) cannot be mounted on {path}{how}"
             refused = SandboxError(what, why=why, hint=hint)

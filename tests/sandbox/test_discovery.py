@@ -337,3 +337,35 @@ def test_an_fstab_does_not_write_to_the_build_machines_disks(sandbox: Sandbox, t
         assert other.read_bytes() == before
     finally:
         run("losetup", "-d", device)
+
+
+# ---- damage
+
+
+CHECKERS = {"ext4": "`e2fsck -f`", "xfs": "`xfs_repair`"}
+
+
+def damage(sandbox: Sandbox, number: int) -> None:
+    """Change a byte of the superblock that nothing but its checksum guards: of the label of ext4, and of XFS."""
+    kind = next(each.type for each in sandbox.filesystems() if each.number == number)
+    offset = {"ext4": 1024 + 0x78, "xfs": 108}[kind or ""]
+    sandbox.outside(["dd", f"of={sandbox.partition(number)}", "bs=1", f"seek={offset}", "conv=fsync"], input="x")
+
+
+@pytest.mark.parametrize("kind", CHECKERS)
+def test_a_damaged_root_is_called_so(sandbox: Sandbox, kind: str) -> None:
+    table(sandbox, TWO, f"mkfs.{kind} -q")
+    damage(sandbox, 1)
+    with pytest.raises(DiskError, match="cannot be read: the file system is damaged") as caught:
+        planned(sandbox)
+    assert CHECKERS[kind] in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("kind", CHECKERS)
+def test_damage_beside_the_root_is_called_so(sandbox: Sandbox, kind: str) -> None:
+    table(sandbox, TWO, "mkfs.ext4 -q", f"mkfs.{kind} -q")
+    system(sandbox, 1, fstab="UUID={uuid1} / ext4\nUUID={uuid2} /var auto\n")
+    damage(sandbox, 2)
+    with pytest.raises(SandboxError, match="the file system is damaged") as caught:
+        mount_all(sandbox, planned(sandbox))
+    assert CHECKERS[kind] in (caught.value.hint or "")
