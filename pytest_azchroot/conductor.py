@@ -113,7 +113,8 @@ class Conductor:
         touches = not (option.collectonly or session.config.getoption("setupplan", False))
         if touches and (not session.testsfailed or option.continue_on_collection_errors):
             if problems := problems_of_session(self.suites, session.items):
-                raise pytest.UsageError("\n".join(["cannot build:", *map(self.suites.mask, problems)]))
+                what = "build" if self.suites.settings.verify is None else "verify"
+                raise pytest.UsageError("\n".join([f"cannot {what}:", *map(self.suites.mask, problems)]))
             self.building = True
             if len(self.suites) and threading.current_thread() is threading.main_thread():
                 before = signal.signal(signal.SIGTERM, self._terminate)

@@ -194,9 +194,10 @@ def _unnoticed(ledger: Ledger, policy: Policy) -> list[str]:
         reasons.append(f"its disk was made {ledger.disks} times, so the tests did not all see the same image")
     elif not ledger.closed and not any(test.outcome is Outcome.FAILED for test in tests.values()):
         reasons.append(ledger.trouble or "the image was not closed")
-    for id, writes in ledger.writes.items():
-        hint = "mark it provision if it is meant to stay, or set `verify_writes: discard`"
-        reasons.append(f"a check {some(writes, 8)} ({short(id)}): {hint}")
+    reasons += [f"a check {some(writes, 8)} ({short(id)})" for id, writes in ledger.writes.items()]
+    if ledger.writes:  # said once
+        mark = "" if policy.verify else "mark it provision if it is meant to stay, or "
+        reasons[-1] += f": {mark}set `verify_writes: discard`"
     return [*reasons, *(f"vetoed: {reason}" for reason in ledger.vetoes)]
 
 

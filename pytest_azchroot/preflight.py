@@ -20,7 +20,8 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
     """Everything that would fail later, a sentence each; nothing where no image is selected."""
     selected = [suite for suite in suites if any(directory_of(item) is suite.directory for item in items)]
     if not selected:
-        return []
+        nothing = suites.settings.verify is not None and len(suites) > 0
+        return ["--azchroot-verify runs checks, and none is selected"] if nothing else []
     return [
         *requirements(),
         *_unknown_variables(suites),

@@ -57,15 +57,16 @@ class Roster:
         conftest = path / "conftest.py"
         if conftest.is_file() and not session.config.pluginmanager.has_plugin(str(conftest)):
             yield "its conftest.py was not loaded"
-        if not any(session.isinitpath(each) for each in (path, *path.parents)):
+        is_part = not any(session.isinitpath(each) for each in (path, *path.parents))
+        if is_part:
             yield "only a part of its directory was selected"
         kept = {item.nodeid for item in selected} | self._spared
         if gone := sorted({short(id) for id in self._ledger.collected if id not in kept}):
             yield f"{len(gone)} deselected ({some(gone)})"
         for file, reason in self.skipped_files.items():
             yield f"{file.relative_to(path)} was skipped at collection: {reason}"
-        if self._ledger.collect_errors:
-            return  # what a broken file holds is not known
+        if self._ledger.collect_errors or (is_part and self._only_checks):
+            return  # what a broken file holds is not known, nor which tests of one that was not read are checks
         if lost := sorted(set(written) - self._names):
             were = "was" if len(lost) == 1 else "were"
             yield f"{count(len(lost), 'test')} of its directory {were} not collected ({some(lost)})"

@@ -294,7 +294,7 @@ class Suite:
         if self.policy.verify:
             verified = verdict.publish
             if verified:
-                verdict = Verdict(Answer.SKIP, ("publishing is off (--azchroot-verify)",), verdict.notes)
+                verdict = Verdict(Answer.SKIP, ("it was only verified (--azchroot-verify)",), verdict.notes)
         elif verdict.publish and not published:
             verdict = Verdict(Answer.FAIL, ("publishing failed",), verdict.notes)
         mask = self.mask

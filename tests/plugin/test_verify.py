@@ -212,3 +212,21 @@ def test_the_manifest_says_that_it_was_verified(workshop: Workshop, built: Path)
     command = [sys.executable, "-m", "pytest_azchroot.cli", "digest", str(built)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert manifest["source"]["digest"] == manifest["disk"]["digest"] == done.stdout.split()[0]
+
+
+def test_one_file_of_checks_does_not_verify_the_image_and_no_step_is_missed(workshop: Workshop, built: Path) -> None:
+    result = workshop.run("--azchroot-verify", str(built), "images/x/test_90_checks.py")
+    assert result.ret == 0
+    result.stdout.re_match_lines([r"x  not verified: only a part of its directory was selected(  \[.*)?$"])
+
+
+def test_a_suite_without_checks_cannot_verify(workshop: Workshop, built: Path) -> None:
+    (built.parent / "test_90_checks.py").unlink()
+    result = workshop.run("--azchroot-verify", str(built))
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*cannot verify:", "--azchroot-verify runs checks, and none is selected"])
+
+
+def test_what_a_check_has_written_is_not_told_in_words_of_a_build(workshop: Workshop, built: Path) -> None:
+    (built.parent / "test_90_checks.py").write_text("def test_bad(host): host.run('echo x >/etc/motd')\n")
+    workshop.run("--azchroot-verify", str(built)).stdout.no_fnmatch_line("*mark it provision*")
