@@ -58,10 +58,11 @@ AUTHS: dict[str, dict[str, Any]] = {"identity": {}, "secret": SECRETS}
 DESTINATIONS = ("image", "version")
 
 
-def requirements() -> list[pytest.MarkDecorator]:
-    """Marks of a test that runs Packer."""
+def requirements(module: str) -> list[pytest.MarkDecorator]:
+    """Marks of a module that runs Packer. What it builds is built once, for all its tests."""
     reason = "packer is not in this system's package archive"
-    return [pytest.mark.root, pytest.mark.skipif(not Path(PACKER).exists(), reason=reason)]
+    missing = pytest.mark.skipif(not Path(PACKER).exists(), reason=reason)
+    return [pytest.mark.root, pytest.mark.xdist_group(module), missing]
 
 
 def image_id(number: int = 0) -> str:
@@ -91,12 +92,16 @@ def build(
     *,
     userland: Path | None = None,
     commands: Sequence[str] = (),
+    outside: Sequence[str] = (),
     timeout: float = 120,
+    until: str | None = None,
 ) -> Build:
     """Run ``packer build`` of a template with this builder: a command and a file go into the image.
 
     :param userland: the directory that an empty disk is filled with.
     :param commands: more of them.
+    :param outside: commands on the build machine, after these.
+    :param until: as for :meth:`.stage.Stage.run`.
     """
     directory = stage.directory / name
     directory.mkdir()
@@ -109,20 +114,21 @@ def build(
         "provisioners": [
             {"type": "shell", "inline": [f"echo {name} > /etc/marker", *commands]},
             {"type": "file", "source": str(directory / "content"), "destination": "/root/content"},
+            *([{"type": "shell-local", "inline": list(outside)}] if outside else []),
         ],
     }
     (directory / "template.json").write_text(json.dumps(template, indent=1), encoding="utf-8")
     environment = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "HOME": str(directory),
-        "TMPDIR": str(directory),
+        "TMPDIR": "/mnt",  # the stage's own; sockets below a test's directory can have names that are too long
         "CHECKPOINT_DISABLE": "1",
         "PACKER_LOG": "1",
         "PACKER_LOG_PATH": str(directory / "log"),
         "SSL_CERT_FILE": str(stage.directory / "azure/keys/ca.pem"),
     }
     command = [PACKER, "build", "-color=false", str(directory / "template.json")]
-    return Build(stage, name, stage.run(command, environment=environment, timeout=timeout), content)
+    return Build(stage, name, stage.run(command, environment=environment, timeout=timeout, until=until), content)
 
 
 def _from_nothing(userland: Path) -> dict[str, Any]:

@@ -91,6 +91,7 @@ def _furnish(directory: Path) -> None:
         ["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"],
         ["mount", "--bind", str(hosts), "/etc/hosts"],
         ["mount", "-t", "tmpfs", "tmpfs", "/dev/disk"],
+        ["mount", "-t", "tmpfs", "tmpfs", "/mnt"],
     ):
         subprocess.run(command, check=True)
 

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,9 @@ PROJECT = Path(__file__).parents[2]
 GROUP = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1"
 COMPUTE = f"{GROUP}/providers/Microsoft.Compute"
 MACHINE = f"{COMPUTE}/virtualMachines/vm1"
+
+_HOPE = 3.0
+"""Seconds for what will not come."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,13 @@ class Stage:
         below = f"/proc/{self._process.pid}/ns"
         return ["nsenter", f"--net={below}/net", f"--mount={below}/mnt", f"--pid={below}/pid_for_children", "--"]
 
-    def run(self, command: Sequence[str | Path], *, environment: Mapping[str, str], timeout: float) -> Ended:
+    def run(
+        self, command: Sequence[str | Path], *, environment: Mapping[str, str], timeout: float, until: str | None = None
+    ) -> Ended:
         """Run a program in a PID and mount namespace of its own, on the stage.
 
-        It and all it has started are killed where it takes longer than so many seconds.
+        :param timeout: seconds after which it and all it has started are killed.
+        :param until: what it says when it begins to wait for what will not come; it is killed soon after.
         """
         apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--"]
         began = time.monotonic()
@@ -69,14 +76,27 @@ class Stage:
             stderr=subprocess.STDOUT,
             text=True,
         )
+        killed = threading.Event()
+
+        def kill() -> None:
+            killed.set()
+            _kill_below(process.pid)
+
+        timers = [threading.Timer(timeout, kill)]
         with process:
-            try:
-                output, _ = process.communicate(timeout=timeout)
-            except subprocess.TimeoutExpired:
-                _kill_below(process.pid)
-                output, _ = process.communicate()
-                return Ended(-9, output, time.monotonic() - began)
-        return Ended(process.returncode, output, time.monotonic() - began)
+            timers[0].start()
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if until is not None and until in line and len(timers) == 1:
+                    timers.append(threading.Timer(_HOPE, kill))
+                    timers[1].start()
+            status = process.wait()
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+        return Ended(-9 if killed.is_set() else status, "".join(lines), time.monotonic() - began)
 
     def ask(self, method: str, path: str, body: object = None, *, version: str = "2024-03-02") -> Any:
         """One request to Resource Manager, as the machine's own identity, by a program within.
@@ -186,8 +206,9 @@ def _made(directory: Path) -> Iterator[None]:
 
 def _kill_below(pid: int) -> None:
     """End the first process of the PID namespace that a process of ours has made, and by that all in it."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
-        os.kill(int(child), 9)
+    with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split():
+            os.kill(int(child), 9)
 
 
 def resources(directory: Path) -> dict[str, Resource]:

@@ -26,7 +26,7 @@ from .packer import (
 )
 from .stage import opened
 
-pytestmark = requirements()
+pytestmark = requirements(__name__)
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,18 @@ from pathlib import Path
 import pytest
 
 from .packer import requirements
-from .test_packer_faults import NO_LUCK, Case, Outcome, outcome
+from .test_packer_faults import NO_LUCK, WAITING, Case, Outcome, outcome
 
-pytestmark = requirements()
+pytestmark = requirements(__name__)
 
 DEVICE_PATIENCE = 180
 """Seconds that Packer 1.6.6 looks for a device."""
 CASES = {
-    "no device": Case(({"operation": "virtualMachines.update", "nth": 1, "no_device": True},), timeout=210),
-    "attach fails": Case(({"operation": "virtualMachines.update", "nth": 1, **NO_LUCK},), timeout=210),
-    "nvme": Case(options={"family": "nvme"}, timeout=210),
+    "no device": Case(
+        ({"operation": "virtualMachines.update", "nth": 1, "no_device": True},), timeout=300, until=WAITING
+    ),
+    "attach fails": Case(({"operation": "virtualMachines.update", "nth": 1, **NO_LUCK},), timeout=300),
+    "nvme": Case(options={"family": "nvme"}, timeout=300, until=WAITING),
 }
 
 
