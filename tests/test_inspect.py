@@ -197,7 +197,7 @@ def test_volumes_and_the_plan(on_lvm: Path, capsys: pytest.CaptureFixture[str]) 
 def test_another_volume_as_the_root(on_lvm: Path) -> None:
     found = inspection.inspect(on_lvm, lvm_root_device="/dev/my-vg/var")
     assert found.plan is not None
-    assert (found.plan.root.place, found.plan.by) == ("my-vg/var", "lvm_root_device")
+    assert (found.plan.root.place, found.plan.by) == ("my-vg/var", "its name, as it was asked for")
     assert inspection.inspect(on_lvm, lvm_root_device="/dev/my-vg/x").plan is None
 
 

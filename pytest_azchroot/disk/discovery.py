@@ -28,9 +28,13 @@ ROOT_GUIDS = frozenset(
     }
 )
 
-_NAME_IT = "name it in image.yaml: `mount_partition: 2` (0 is the whole disk)"
-_NAME_VOLUME = "name it in image.yaml: `lvm_root_device: /dev/rootvg/rootlv`"
-_MANUAL = "mount it by `manual_mount_command`"
+# for builds, and for azchroot's commands
+_NAME_IT = "name it: `mount_partition: 2` in image.yaml, `--partition 2` for azchroot (0 is the whole disk)"
+_NAME_VOLUME = (
+    "name it: `lvm_root_device: /dev/rootvg/rootlv` in image.yaml, `--lvm-root-device /dev/rootvg/rootlv` for azchroot"
+)
+_NAME_SUBVOLUME = "a build takes it by `mount_options: [subvol=…]`; or make it the default: btrfs subvolume set-default"
+_MANUAL = "a build can mount it by `manual_mount_command`"
 
 
 @dataclass(frozen=True)
@@ -85,9 +89,9 @@ def candidates(
     :raises DiskError: none can be; says what there is instead.
     """
     if lvm_root_device is not None:
-        return Choice((_named_volume(filesystems, lvm_root_device),), "lvm_root_device", certain=True)
+        return Choice((_named_volume(filesystems, lvm_root_device),), "its name, as it was asked for", certain=True)
     if partition is not None:
-        return Choice((_named(filesystems, partition),), "mount_partition", certain=True)
+        return Choice((_named(filesystems, partition),), "its number, as it was asked for", certain=True)
     there = [each for each in filesystems if each.place != 0 or len(filesystems) == 1]
     typed = [each for each in there if each.parttype in ROOT_GUIDS and each.type not in {None, "LVM2_member"}]
     if typed:
@@ -139,7 +143,7 @@ def _named_volume(filesystems: Sequence[FileSystem], device: str) -> FileSystem:
     wanted = fstab.source(device)
     if wanted.kind != "volume":
         hint = "LVM calls them /dev/rootvg/rootlv or /dev/mapper/rootvg-rootlv"
-        raise DiskError(f"lvm_root_device: {device} is not the name of a logical volume", hint=hint)
+        raise DiskError(f"{device}, asked for as the root, is not the name of a logical volume", hint=hint)
     found = resolve(wanted, filesystems)
     if not found:
         volumes = ", ".join(each.volume for each in filesystems if each.volume) or "none"
@@ -199,7 +203,7 @@ def _best(looks: Iterable[Look], filesystems: Sequence[FileSystem]) -> Look | No
         best = defaults  # what boots when nobody says otherwise
     if len(best) > 1:
         names = "".join(f"\n  {look.name} ({_system(look) or 'no os-release'})" for look in best)
-        hint = "mount_options: [subvol=…]" if len({look.place for look in best}) == 1 else _hint(best)
+        hint = _NAME_SUBVOLUME if len({look.place for look in best}) == 1 else _hint(best)
         raise DiskError("which file system is the root is not clear", why=f"each of these says so:{names}", hint=hint)
     return best[0]
 

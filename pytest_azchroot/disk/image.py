@@ -195,7 +195,7 @@ def _fixed_size(footer: vhd.Footer, length: int, path: Path) -> int:
 
 def _refuse_bad_raw(size: int, path: Path) -> None:
     if size == 0:
-        raise DiskError(f"{path} is empty", hint="for a new disk say `from_scratch: true` in place of a source")
+        raise DiskError(f"{path} is empty", hint="was it cut short? A build makes a new disk by `from_scratch: true`")
     if size % vhd.SECTOR:
         raise DiskError(
             f"{path} is no disk image",

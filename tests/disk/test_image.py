@@ -186,6 +186,14 @@ def test_a_damaged_qcow2_gives_qemus_words(disk: Path) -> None:
         identify(path)
 
 
+def test_an_empty_file_is_told_to_builds_and_to_those_who_look(tmp_path: Path) -> None:
+    path = tmp_path / "disk.raw"
+    path.touch()
+    with pytest.raises(DiskError, match="is empty") as caught:
+        identify(path)
+    assert caught.value.hint == "was it cut short? A build makes a new disk by `from_scratch: true`"
+
+
 @pytest.mark.parametrize(("content", "words"), [(b"", "is empty"), (b"x" * 1000, "no disk image")])
 def test_what_is_no_disk_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "x").write_bytes(content)

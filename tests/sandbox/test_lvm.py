@@ -100,7 +100,7 @@ def test_all_of_fstab_is_mounted_by_the_images_own_names(sandbox: Sandbox) -> No
 
 def test_the_user_names_it(sandbox: Sandbox) -> None:
     found = plan(sandbox, partition=None, lvm_root_device="/dev/my-vg/root")
-    assert (found.root.volume, found.by) == ("my-vg/root", "lvm_root_device")
+    assert (found.root.volume, found.by) == ("my-vg/root", "its name, as it was asked for")
 
 
 @pytest.mark.usefixtures("no_mapper")
