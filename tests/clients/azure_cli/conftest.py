@@ -38,6 +38,10 @@ def az(tmp_path_factory: pytest.TempPathFactory, platform_file: Path, certificat
         *("--image", f"{URN}={platform_file}", "--image", f"{OLDER}={platform_file}"),
         *("--application", f"{CLIENT}={SECRET}", "--certificate", f"{CLIENT}={certificate}"),
         *("--identity", f"builder={OTHER_USER.client_id}", "--vm-size", "Standard_B1s"),
+        *(
+            "--retry-after",
+            "1",
+        ),  # on a busy machine something may not have ended at the first poll; the next is in 30 s
     )
     with serving(directory / "azure", *options) as told:
         cli = Cli(told, directory)
