@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,11 +32,15 @@ _CANDIDATES: tuple[tuple[str, tuple[str, ...] | None], ...] = (
 _SIBLING = {"amd64": "i386", "arm64": "armhf"}
 """What the kernel of a machine may run beside its own programs, if it was built so."""
 
+_QEMU = {"armv7l": "arm", "i686": "i386"}
+"""QEMU's names for what the kernel calls otherwise."""
+
 _PATIENCE = 60.0
-_HINT = (
-    "apt-get install qemu-user-static (qemu-user-binfmt on a system that has no such package); in a container, install "
-    "it on the machine that runs the container"
-)
+_INSTALL = "apt-get install qemu-user-static (qemu-user-binfmt on a system that has no such package)"
+_MOUNT = f"mount -t binfmt_misc binfmt_misc {binfmt.DIRECTORY}"
+_ENABLE = f"echo 1 >{binfmt.DIRECTORY}/status"
+_REGISTER = "update-binfmts --enable, or systemctl restart systemd-binfmt"
+_CONTAINER = "in a container, do it on the machine that runs the container"  # whose kernel, and list of handlers, it is
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,31 @@ def _require(sandbox: Sandbox, data: bytes, header: Header, trial: Sequence[str]
         return Runs(image, _emulator(handler, sibling=image.debian in {_SIBLING.get(name) for name in native}))
     if obstacle is None and handler is not None:
         obstacle = f"the handler {handler.name} of binfmt_misc runs it by {handler.interpreter}, and {refusal}"
-    raise UnavailableError(f"the image is {image} and this machine is {machine}", why=obstacle, hint=_HINT)
+    hint = remedy(state, data, installed=_is_installed(image))
+    raise UnavailableError(f"the image is {image} and this machine is {machine}", why=obstacle, hint=hint)
+
+
+def remedy(state: binfmt.State, data: bytes, *, installed: bool) -> str:
+    """What is left to do so that a program that begins so runs. Pure.
+
+    :param installed: whether its emulator is.
+    """
+    steps = []
+    if not state.mounted:
+        steps.append(_MOUNT)
+    elif not state.enabled:
+        steps.append(_ENABLE)
+    if not any(handler.enabled and handler.takes(data) for handler in state.handlers):
+        steps.append(_REGISTER if installed else _INSTALL)
+    elif not steps:  # its handler lacks the flag F, which those of this package have
+        steps.append(_INSTALL)
+    return f"{'; then '.join(steps)}; {_CONTAINER}"
+
+
+def _is_installed(architecture: Architecture) -> bool:
+    """Whether QEMU's emulator of its programs is, whatever the kernel knows of that."""
+    name = f"qemu-{_QEMU.get(architecture.kernel, architecture.kernel)}"
+    return any(shutil.which(each) for each in (name, f"{name}-static"))
 
 
 def _emulator(handler: binfmt.Handler | None, *, sibling: bool) -> str | None:

@@ -15,7 +15,7 @@ from pytest_azchroot.disk import elf
 from pytest_azchroot.disk.elf import Header
 from pytest_azchroot.errors import UnavailableError
 from pytest_azchroot.sandbox import Sandbox, binfmt
-from pytest_azchroot.sandbox.architecture import require_runnable
+from pytest_azchroot.sandbox.architecture import remedy, require_runnable
 from pytest_azchroot.sandbox.binfmt import NOT_MOUNTED, State
 
 from .foreign import EM_386, EM_AARCH64, EM_IA64, EM_X86_64, EXIT_OF_386, handler, program, speaking
@@ -143,6 +143,31 @@ def test_the_files_are_read(tmp_path: Path) -> None:
     assert binfmt.read(tmp_path) == _state(DEBIAN)
     (tmp_path / "status").write_text("disabled\n")
     assert binfmt.read(tmp_path).enabled is False
+
+
+MOUNT = "mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
+ENABLE = "echo 1 >/proc/sys/fs/binfmt_misc/status"
+REGISTER = "update-binfmts --enable, or systemctl restart systemd-binfmt"
+INSTALL = "apt-get install qemu-user-static (qemu-user-binfmt on a system that has no such package)"
+DISABLED = {name: text.replace("enabled", "disabled") for name, text in DEBIAN.items()}
+
+
+@pytest.mark.parametrize(
+    ("state", "installed", "steps"),
+    [
+        (NOT_MOUNTED, True, [MOUNT, REGISTER]),
+        (NOT_MOUNTED, False, [MOUNT, INSTALL]),
+        (_state({}), True, [REGISTER]),
+        (_state({}), False, [INSTALL]),
+        (_state(DISABLED), True, [REGISTER]),
+        (_state(DEBIAN, status="disabled"), True, [ENABLE]),
+        (_state(WITHOUT_F), True, [INSTALL]),
+    ],
+)
+def test_what_is_left_to_do(state: State, installed: bool, steps: list[str]) -> None:
+    *found, where = remedy(state, ARM64, installed=installed).split("; ")
+    assert [each.removeprefix("then ") for each in found] == steps
+    assert where == "in a container, do it on the machine that runs the container"
 
 
 # ---- real images
