@@ -40,6 +40,7 @@ class Connection(Requests):
         """
         channel, theirs = wire.pair()
         super().__init__(channel)
+        self.read_only = read_only
         self._holder: int | None = None
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in let_go
         self._group = None if metadata_service else cgroup.new()

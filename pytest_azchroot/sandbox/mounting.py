@@ -101,7 +101,8 @@ class Mounting(Commands):
         image, links included.
 
         :param options: each becomes one ``-o`` of mount(8). XFS always gets ``nouuid``: the kernel refuses two file
-            systems of one UUID, and a copy of the build machine's own disk is a usual source.
+            systems of one UUID, and a copy of the build machine's own disk is a usual source. A disk that is read-only
+            is mounted so.
         :param wrapper: what ``command_wrapper`` makes of the command.
         :raises SandboxError: mount(8) refused; its words.
         :raises UnavailableError: the file system could not be checked at the end.
@@ -111,6 +112,8 @@ class Mounting(Commands):
         self._checks.require_checker(kind)
         given = {part for option in options for part in option.split(",")}
         words = [*options, *(["nouuid"] if kind == "xfs" and "nouuid" not in given else [])]
+        if self._connection.read_only:
+            words.append("ro")  # last, so that it counts; mount(8) would find out, and warn of it each time
         target = self.ask("prepare", path=path)
         argv = ["mount", *(word for option in words for word in ("-o", option)), node, target]
         try:

@@ -421,3 +421,13 @@ def test_a_tool_of_the_build_machine_sees_both(sandbox: Sandbox) -> None:
     assert sandbox.outside(["ls", f"{sandbox.mount_path}/bin/busybox", "/proc/self"]).code == 0
     with pytest.raises(CommandError):
         sandbox.inside(["ls", sandbox.mount_path])
+
+
+@pytest.mark.parametrize("options", [(), ("rw,noatime",)])
+def test_a_disk_that_is_read_only_is_mounted_so_without_a_word(disk: Path, options: tuple[str, ...]) -> None:
+    heard: list[bytes] = []
+    with Sandbox.start(disk, hostname="image", read_only=True, output=lambda _, data: heard.append(data)) as sandbox:
+        sandbox.mount(sandbox.partition(1), options=options)
+        assert b"WARNING" not in b"".join(heard)
+        row = sandbox.outside(["grep", f" {sandbox.mount_path} ", "/proc/mounts"]).stdout.split()
+        assert "ro" in row[3].split(",")
