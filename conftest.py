@@ -39,6 +39,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs root: run the tests with `sudo make test`")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several workers the tests of a file run in one of them, for the sake of their fixtures."""
     for item in items:
