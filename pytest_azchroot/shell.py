@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import glob
 import os
 import re
 import shlex
 import signal
-import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple, NoReturn
 
-from pytest_azchroot.disk import image, loop, space
+from pytest_azchroot.disk import image, space, users
 from pytest_azchroot.disk.copy import copy
 from pytest_azchroot.disk.image import DiskImage
 from pytest_azchroot.errors import AzchrootError, DiskError, SandboxError, UnavailableError
@@ -147,12 +144,9 @@ class _UncleanError(DiskError):
     """A file system would have to be repaired, which nobody may here."""
 
 
-# ---- who else has the file
-
-
 @contextlib.contextmanager
 def _opened(path: Path, *, write: bool) -> Iterator[tuple[DiskImage, int]]:
-    """The file, locked: one may write, or many may read."""
+    """The file, until it is closed ours: one may write, or many may read."""
     try:
         fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -163,56 +157,10 @@ def _opened(path: Path, *, write: bool) -> Iterator[tuple[DiskImage, int]]:
             names = [str(path), str(path.with_suffix(".raw"))]
             hint = f"make a raw disk of it: qemu-img convert -O raw {shlex.join(names)}"
             raise DiskError(f"{path} ({found.format}) cannot be changed in place", hint=hint)
-        _lock(fd, path, write=write)
+        users.claim(fd, path, write=write)
         yield found, fd
     finally:
         os.close(fd)
-
-
-def _lock(fd: int, path: Path, *, write: bool) -> None:
-    hint = "wait until it has ended; see who has it: lslocks, fuser"
-    try:
-        # what a build holds its unfinished disk by, and we what is looked at
-        fcntl.flock(fd, (fcntl.LOCK_EX if write else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        other = "a shell or a build has it" if write else "a shell with --write or a build has it"
-        raise DiskError(f"{path} is in use", why=other, hint=hint) from None
-    if _is_written(fd) or (write and _is_locked(fd)):
-        raise DiskError(f"{path} is in use", why="a virtual machine or another program has locked it", hint=hint)
-    if users := _loops(path, write=write):
-        raise DiskError(f"{path} is in use", why=f"{', '.join(users)} is bound to it", hint="see losetup; losetup -d")
-
-
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2): type, whence, start, length, pid
-_WRITTEN = 101  # QEMU's block/file-posix.c: RAW_LOCK_PERM_BASE and the bit of BLK_PERM_WRITE
-
-
-def _is_written(fd: int) -> bool:
-    """Whether QEMU has the file for a machine that writes to it."""
-    wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITTEN, 1, 0)
-    try:
-        kind, *_ = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_OFD_GETLK, wanted))
-    except OSError:  # this file system has no such locks
-        return False
-    return bool(kind != fcntl.F_UNLCK)
-
-
-def _is_locked(fd: int) -> bool:
-    """Whether somebody has locked a part of the file, as QEMU does for whatever it does. Else we do, all of it
-    (fcntl(2), "Open file description locks")."""
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    except OSError as error:
-        return error.errno in {errno.EAGAIN, errno.EACCES}  # else this file system has no such locks
-    return False
-
-
-def _loops(path: Path, *, write: bool) -> list[str]:
-    """Loop devices that are bound to the file; those for reading do not disturb who reads."""
-    real = str(path.resolve())
-    names = [entry.parent.name for entry in Path("/sys/block").glob("loop*/loop")]
-    bound = [name for name in names if loop.bound_to(name) == real]
-    return [f"/dev/{name}" for name in bound if write or Path(f"/sys/block/{name}/ro").read_text("ascii") != "1\n"]
 
 
 # ---- a running build

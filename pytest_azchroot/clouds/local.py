@@ -11,8 +11,6 @@ ours.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import shlex
@@ -22,7 +20,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pytest_azchroot.clouds import Artifact, Attachment, Disk, Kept, Order
-from pytest_azchroot.disk import outputs, qemu, space, vhd
+from pytest_azchroot.disk import outputs, qemu, space, users, vhd
 from pytest_azchroot.disk.copy import Progress, can_clone, copy, quiet
 from pytest_azchroot.disk.digest import digest
 from pytest_azchroot.disk.image import DiskImage, identify, identify_open, opened, qemu_node
@@ -32,9 +30,6 @@ from pytest_azchroot.errors import AzchrootError, DiskError, PublishError
 from pytest_azchroot.spec import BUILTIN_CLOUDS
 
 log = logging.getLogger(__name__)
-
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
-"""How file systems say that they have no locks (flock(2), and FUSE)."""
 
 
 class LocalCloud:
@@ -147,7 +142,7 @@ class LocalCloud:
         with opened(source.path) as fd:
             if identify_open(fd, source.path).identity != source.identity:
                 raise DiskError(f"{source.path} was replaced", hint="run again when nothing writes to it")
-            _share(fd, source.path)
+            users.claim(fd, source.path, write=False)
             taken = digest(fd, size=source.size, progress=self._progress) if order.digest_source else None
             log.info("reading %s (%s), no copy is made", source.path, source.format)
             path = f"/proc/{os.getpid()}/fd/{fd}"
@@ -201,21 +196,6 @@ def _source_path(order: Order) -> Path | None:
 def _opens_source(order: Order, source: DiskImage) -> bool:
     """Whether the source itself is the disk: it is only read, and as large as it shall be."""
     return order.read_only and source.plain and _size(order, source) - source.size < vhd.AZURE_ALIGNMENT
-
-
-def _share(fd: int, path: Path) -> None:
-    """Keep those who would write to the file away, as ``azchroot shell --write``, while it is looked at in place.
-
-    :raises DiskError: one has it already.
-    """
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        why = "`azchroot shell --write` or a build has it"
-        raise DiskError(f"{path} is in use", why=why, hint="wait until it has ended; see who has it: lslocks") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
 
 
 def _shell(order: Order, path: Path) -> str:
