@@ -214,7 +214,10 @@ def test_the_options_are_what_clients_meet(tmp_path: Path, platform_file: Path) 
         assert (machine.location, machine.zones) == ("westeurope", ["2"])
         with pytest.raises(Exception, match="Teapot"):
             compute.snapshots.get("images", "s1")
-        disk: dict[str, Any] = {"location": "westeurope", "properties": {"creationData": {"createOption": "Empty"}, "diskSizeGB": 1}}
+        disk: dict[str, Any] = {
+            "location": "westeurope",
+            "properties": {"creationData": {"createOption": "Empty"}, "diskSizeGB": 1},
+        }
         url = f"{told['url']}{told['vm'].rsplit('/', 2)[0]}/disks/d1?api-version=2024-03-02"
         token = IdentityOf(told["url"], CLIENT).get_token().token
         made = requests.put(url, json=disk, headers={"Authorization": f"Bearer {token}"}, timeout=10)

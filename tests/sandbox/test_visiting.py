@@ -80,6 +80,7 @@ def test_a_visitor_who_leaves_takes_no_command_along(build: Sandbox, typist: Typ
 
 def test_what_visitors_run_is_no_survivor(build: Sandbox, typist: Typist) -> None:
     typist.run("(setsid sleep 1000 &)")
+    assert eventually(lambda: "sleep 1000" in typist.run("ps"))  # not still the shell that becomes it
     assert build.survivors() == ()
     commands = {each.command for each in build.unmount().survivors}
     assert {"sleep 1000", "/bin/sh"} <= commands
