@@ -8,6 +8,7 @@ sees it.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import struct
 from collections.abc import Iterator
@@ -99,7 +100,12 @@ def identify_open(fd: int, path: Path) -> DiskImage:
     """Look at the disk image open at ``fd``, as :func:`identify`."""
     state = os.fstat(fd)
     if not stat.S_ISREG(state.st_mode):
-        raise DiskError(f"{path} is not a file", hint="name a disk image file")
+        hint = "name a disk image file"
+        if stat.S_ISBLK(state.st_mode):
+            # what is on it shall not choose its format: one of them names other files
+            command = ["qemu-img", "convert", "-f", "raw", "-O", "raw", str(path), "disk.raw"]
+            hint = f"copy it into a file first: {shlex.join(command)}"
+        raise DiskError(f"{path} is not a file", hint=hint)
     head = os.pread(fd, HEAD, 0)
     tail = os.pread(fd, vhd.FOOTER_SIZE, max(0, state.st_size - vhd.FOOTER_SIZE))
     kind = recognize(head, tail, path=path)

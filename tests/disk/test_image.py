@@ -186,6 +186,18 @@ def test_a_damaged_qcow2_gives_qemus_words(disk: Path) -> None:
         identify(path)
 
 
+@pytest.mark.root
+def test_a_block_device_is_to_be_copied(disk: Path) -> None:
+    line = ["losetup", "--find", "--show", "--read-only", str(disk)]
+    device = subprocess.run(line, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        with pytest.raises(DiskError, match="is not a file") as caught:
+            identify(Path(device))
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+    assert caught.value.hint == f"copy it into a file first: qemu-img convert -f raw -O raw {device} disk.raw"
+
+
 def test_an_empty_file_is_told_to_builds_and_to_those_who_look(tmp_path: Path) -> None:
     path = tmp_path / "disk.raw"
     path.touch()
