@@ -30,6 +30,7 @@ INTERRUPTED = 130
 
 IMAGE_FILE = "image.yaml"
 
+_STANDARD_INPUT = Path("-")
 
 _RUNNING = frozenset({"shell", "emulator"})
 """Those that run a command, which follows ``--``."""
@@ -128,7 +129,10 @@ def _add_digest(subparsers: Subparsers) -> None:
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a raw, VHD, VHDX or qcow2 file")
     parser.add_argument(
-        "-c", "--check", action="store_true", help="FILE holds lines of this command's output: compare what they name"
+        "-c",
+        "--check",
+        action="store_true",
+        help="FILE holds lines of this command's output, - is standard input: compare what they name",
     )
     parser.set_defaults(run=_digest)
 
@@ -306,13 +310,15 @@ def _digest(options: argparse.Namespace) -> int:
 
 def _digest_lines(file: Path) -> list[tuple[str, Path]]:
     """The digests and paths that a file of this command's output holds."""
+    name = "standard input" if file == _STANDARD_INPUT else str(file)
     try:
-        lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        data = sys.stdin.buffer.read() if file == _STANDARD_INPUT else file.read_bytes()
     except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+        raise AzchrootError(f"{name} cannot be read", why=error.strerror) from error
+    lines = data.decode("utf-8", errors="surrogateescape").splitlines()
     parts = [line.partition("  ") for line in lines]
     if not parts or not all(DIGEST.fullmatch(digest) and path for digest, _, path in parts):
-        raise UsageError(f"{file} holds no lines of `azchroot digest`")
+        raise UsageError(f"{name} holds no lines of `azchroot digest`")
     return [(digest, Path(path)) for digest, _, path in parts]
 
 

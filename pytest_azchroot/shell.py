@@ -193,7 +193,10 @@ def in_build(directory: Path, *, command: Command = (), pid: int | None = None) 
 
 def _chosen(directory: Path, pid: int | None) -> Found:
     if not (directory / _IMAGE_FILE).is_file():
-        raise NotBuildingError(f"there is no {_IMAGE_FILE} in {directory}", hint="name a disk image file, or an image")
+        raise NotBuildingError(
+            f"there is no {_IMAGE_FILE} in {directory}",
+            hint=f"name a disk image file, or a directory with an {_IMAGE_FILE}",
+        )
     builds = visiting.find(directory)
     chosen = [each for each in builds if pid in (None, each.session)]
     if len(chosen) == 1:

@@ -185,6 +185,20 @@ def test_the_command_checks(disk: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out == f"{disk}: OK\n{disk}: FAILED\n"
 
 
+def test_the_command_checks_by_standard_input(disk: Path) -> None:
+    command = [sys.executable, "-m", "pytest_azchroot.cli", "digest", "-c", "-"]
+    for wanted, code, word in ((of(disk), 0, "OK"), (f"azd1:{'0' * 64}", 1, "FAILED")):
+        done = subprocess.run(command, input=f"{wanted}  {disk}\n", capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (code, f"{disk}: {word}\n", "")
+    done = subprocess.run(command, input="", capture_output=True, text=True, check=False)
+    assert "standard input holds no lines" in done.stderr
+
+
+def test_the_command_cannot_read_its_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["digest", "--check", str(tmp_path / "sums")]) == 1
+    assert f"{tmp_path}/sums cannot be read: No such file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", ["", "0123  disk.raw\n", "azd1:0123  disk.raw\n"])
 def test_the_command_refuses_what_is_no_list(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "sums").write_text(text)

@@ -277,6 +277,7 @@ def test_what_to_type_is_quoted(tmp_path: Path) -> None:
 def test_a_directory_without_an_image(tmp_path: Path) -> None:
     done = subprocess.run(azchroot("shell", tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 1 and f"there is no image.yaml in {tmp_path}" in done.stderr
+    assert "name a disk image file, or a directory with an image.yaml" in done.stderr
 
 
 @pytest.mark.parametrize("options", [["--write"], ["--partition", "1"]])
