@@ -185,7 +185,11 @@ def _elected(choice: Choice, looks: Sequence[Look], filesystems: Sequence[FileSy
     unread = [f"\n  {look.name} was not read: {look.problem}" for look in looks if look.problem]
     remedy = next((look.remedy for look in looks if look.remedy), None)
     opaque = [f"\n  {said(each)} {reason}" for each in filesystems if (reason := _opaque(each))]
-    raise DiskError("no root can be found", why="".join([why, *unread, *opaque]), hint=remedy or _hint(looks))
+    raise DiskError(
+        "no root can be found",
+        why="".join([why, *unread, *opaque]),
+        hint="; or ".join(filter(None, (remedy, _hint(looks)))),
+    )
 
 
 def _best(looks: Iterable[Look], filesystems: Sequence[FileSystem]) -> Look | None:

@@ -47,6 +47,20 @@ def damage(kind: str | None, words: str) -> str | None:
     """
     if not any(said in words for said in _DAMAGED):
         return None
+    return _remedy(kind)
+
+
+def doubt(kind: str | None, code: int) -> str | None:
+    """What to do where a kernel may mean damage, or may mean what it does not know; None for other refusals.
+
+    :param code: of errno(3). btrfs says EINVAL of a superblock whose checksum is wrong.
+    """
+    if code not in {errno.EINVAL, errno.EIO}:
+        return None
+    return f"dmesg says more; it may be newer than this kernel, or damaged: {_remedy(kind)}"
+
+
+def _remedy(kind: str | None) -> str:
     checker = CHECKERS.get(kind or "")
     how = f"`{checker.by_hand}`" if checker else "the checker of its kind"
     return f"check it by {how}: losetup --find --show --partscan FILE makes a device of a copy, and of each partition"

@@ -60,6 +60,8 @@ def _mounted(node: str, kind: str, options: str) -> Iterator[str | None]:
         why = os.strerror(error.errno or 0)
         hint = fsck.damage(kind, why)
         words = f"the file system is damaged ({why})" if hint else why
+        if not options:  # which may be wrong themselves
+            hint = hint or fsck.doubt(kind, error.errno or 0)
         raise SandboxError(f"{node} ({kind}) cannot be mounted", why=words, hint=hint) from error
     yield _subvolume() if kind == "btrfs" else None
     syscalls.umount(layout.ROOT)

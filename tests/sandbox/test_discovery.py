@@ -361,6 +361,15 @@ def test_a_damaged_root_is_called_so(sandbox: Sandbox, kind: str) -> None:
     assert CHECKERS[kind] in (caught.value.hint or "")
 
 
+def test_a_btrfs_may_be_damaged_or_unknown(sandbox: Sandbox) -> None:
+    table(sandbox, TWO, "mkfs.btrfs -q")
+    label = (64 << 10) + 0x12B  # btrfs_super_block
+    sandbox.outside(["dd", f"of={sandbox.partition(1)}", "bs=1", f"seek={label}", "conv=fsync"], input="x")
+    with pytest.raises(DiskError, match="cannot be read: ") as caught:
+        planned(sandbox)
+    assert "damaged: check it by `btrfs check`" in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize("kind", CHECKERS)
 def test_damage_beside_the_root_is_called_so(sandbox: Sandbox, kind: str) -> None:
     table(sandbox, TWO, "mkfs.ext4 -q", f"mkfs.{kind} -q")
