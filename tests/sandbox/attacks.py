@@ -108,34 +108,40 @@ import contextlib, signal
 def field(pid):
     name, _, rest = open(f"/proc/{pid}/stat").read().partition("(")[2].rpartition(")")
     return name, rest.split()[0]
-def rob(pid, seen):
+def rob(pid):
+    found = []
     for number in range(32):
         for flags in (os.O_RDONLY, os.O_RDWR):
             with contextlib.suppress(OSError):
                 os.close(os.open(f"/proc/{pid}/fd/{number}", flags))
-                print("opened", number, file=seen)
+                found.append(f"opened {number}")
         with contextlib.suppress(OSError):
             check(libc.syscall(438, os.pidfd_open(pid), number, 0))
-            print("took", number, file=seen)
+            found.append(f"took {number}")
     with contextlib.suppress(OSError):
         check(libc.ptrace(0x4206, pid, 0, 0))  # PTRACE_SEIZE
-        print("traced", file=seen)
+        found.append("traced")
     with contextlib.suppress(OSError):
-        print(os.readlink(f"/proc/{pid}/root"), os.listdir(f"/proc/{pid}/root/"), file=seen)
+        found.append(f"{os.readlink(f'/proc/{pid}/root')} {os.listdir(f'/proc/{pid}/root/')}")
+    return found
+robbed = {1}
 while True:
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if pid == 1 or not field(pid)[0].startswith("azchroot"):
+            if pid in robbed or not field(pid)[0].startswith("azchroot"):
                 continue
+            robbed.add(pid)
             os.kill(pid, signal.SIGSTOP)
             try:
-                while field(pid)[1] not in "TZ":
-                    pass
-                if field(pid) == ("azchroot-holder", "T"):  # it may have become a program of the image meanwhile
+                for _ in range(1000):  # the holder lets it go on
+                    if field(pid)[1] in "TZt":
+                        break
+                found = rob(pid)
+                if field(pid)[0] == "azchroot-holder":  # else it has become a program of the image meanwhile
                     with open("/opt/seen", "a") as seen:
-                        print("met", file=seen)
-                        rob(pid, seen)
+                        print("met", *found, sep="\\n", file=seen)
             finally:
+                libc.ptrace(17, pid, 0, 0)  # PTRACE_DETACH: what became a program of the image shall end
                 os.kill(pid, signal.SIGCONT)
 """
 
