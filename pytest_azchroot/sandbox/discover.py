@@ -75,6 +75,7 @@ def _looks(sandbox: Sandbox, found: FileSystem, options: str) -> list[Look]:
     try:
         rows = sandbox.look(found.node, found.type, options=options)
     except SandboxError as error:
+        sandbox.filesystems()  # it raises if the sandbox has died, which is not the file system's fault
         # what this kernel cannot mount may still be no root: whoever needs it hears why it was not read
         return [Look(found.number, volume=found.volume, problem=error.why or error.what, remedy=error.hint)]
     return [Look(number=found.number, volume=found.volume, **row) for row in rows]

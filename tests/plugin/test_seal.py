@@ -28,8 +28,8 @@ def test_what_a_check_wrote_does_not_ship_and_is_not_overlooked(workshop: Worksh
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*not published: a check wrote /etc/motd, deleted /etc/passwd (test_90.py::test_a): mark it provision if it*",
-            "*a check wrote /root/b (test_90.py::test_b)*",
+            "*not published: a check wrote /etc/motd, deleted /etc/passwd (test_90.py::test_a)*",
+            "*a check wrote /root/b (test_90.py::test_b): mark it provision if it*",
         ]
     )
     assert not workshop.published()

@@ -153,7 +153,7 @@ def program(source: str) -> str:
 
 _TASKS = """
 # Sends a signal to each task of the sandbox's own that it meets.
-import contextlib, signal
+import contextlib, signal, time
 open("/opt/begun", "w").close()
 def is_task(pid):
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -191,6 +191,7 @@ for pid in tasks():
 KILL = (
     _TASKS
     + """
+time.sleep(1)  # so that somebody can see that it has begun
 for pid in tasks():
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
