@@ -1,0 +1,59 @@
+"""How often an operation is asked about. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often an operation is asked about: the longer it takes, the more seldom. Azure's own ``Retry-After`` wins."""
+
+    floor: float = 0.1
+    """Seconds between two questions, at least."""
+    ceiling: float = 4.0
+    """Seconds between two questions, at most."""
+    share: float = 0.05
+    """Of the time since the operation began: what may be lost at its end."""
+    first: float = 0.0
+    """Seconds before the first question."""
+    allow: Callable[[], bool] | None = None
+    """Asked before every question; False leaves it out. For limits that others share."""
+
+    def delay(self, elapsed: float, asked: float | None = None) -> float:
+        """Seconds until the next question.
+
+        :param elapsed: seconds since the operation began.
+        :param asked: what Azure asks for, in seconds; 0 is a question at once, which the floor bounds.
+        """
+        if asked is not None:
+            return max(asked, self.floor)
+        return min(max(self.share * elapsed, self.floor), self.ceiling)
+
+
+BRISK = Pace()
+"""For operations that no narrow limit holds for: those of disks, snapshots, images."""
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """What an answer asks to wait, in seconds; None if it says nothing that can be understood.
+
+    Source: RFC 9110, 10.2.3; Resource Manager has milliseconds, too, and fractions.
+    """
+    found = {name.lower(): value for name, value in headers.items()}
+    for name, unit in (("x-ms-retry-after-ms", 0.001), ("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = found.get(name)
+        if value is None:
+            continue
+        try:
+            return max(float(value) * unit, 0.0)
+        except ValueError:
+            pass
+        try:
+            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        except ValueError:
+            continue
+    return None
