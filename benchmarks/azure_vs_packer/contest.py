@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from tests.clients.packer import DEFINITION, SOURCES, URN, Build, assert_built, 
 from tests.clients.stage import Stage, opened
 
 from . import suite
+from .course import course
 from .report import PACKER, Run
-from .terms import IMAGE, PROFILE, Terms
+from .terms import IMAGE, PROFILE, Terms, critical_path
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,31 @@ def _prepare(stage: Stage) -> None:
 
 
 def _run(stage: Stage, tool: str, published: str, number: int) -> tuple[Run, Build]:
-    name, before = f"{tool}-{published}-{number}", len(stage.calls())
+    name, before, began = f"{tool}-{published}-{number}", len(stage.calls()), time.time()
     if tool == PACKER:
         made = packer.build(stage, name, {**SOURCES["platform"], **packer.target(published, number)})
     else:
         made = suite.build(stage, name, published, number)
-    calls = Counter(str(call["name"]) for call in stage.calls()[before:])
+    ended, calls = time.time(), stage.calls()[before:]
+    zero = _zero(stage)
+    parts = course(calls, critical_path(PROFILE, published), began=began - zero, ended=ended - zero)
     artifact = (image_id if published == IMAGE else version_id)(number)
-    stages = {} if tool == PACKER else suite.stages(made)
-    return Run(tool, published, artifact, made.ended.seconds, calls=calls, stages=stages), made
+    return Run(
+        tool,
+        published,
+        artifact,
+        made.ended.seconds,
+        calls=Counter(str(call["name"]) for call in calls),
+        course=parts,
+        stages={} if tool == PACKER else suite.stages(made),
+    ), made
+
+
+def _zero(stage: Stage) -> float:
+    """When the log's own time began: its last line was written when its call ended."""
+    last = stage.calls()[-1]
+    written = (stage.directory / "azure/calls.jsonl").stat().st_mtime
+    return written - float(last["at"]) - float(last["ms"]) / 1000
 
 
 def _wrong(run: Run, made: Build) -> str:

@@ -9,6 +9,7 @@ from statistics import median, median_low
 
 from pytest_azchroot.emulator.settings import Profile
 
+from .course import Part
 from .terms import IMAGE, Terms, critical_path
 
 PACKER, OURS = "packer", "azchroot"
@@ -28,8 +29,10 @@ class Run:
     """What is wrong with it; empty: its image is as it should be."""
     calls: Counter[str] = field(default_factory=Counter)
     """Requests to Azure, by name."""
+    course: Sequence[Part] = ()
+    """Where its time went, by its calls."""
     stages: Mapping[str, float] = field(default_factory=dict)
-    """Where its time went, in seconds, if it says so."""
+    """The same by its own account, in seconds, if it gives one."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +100,16 @@ class Comparison:
         yield from (f"  {target}" for target in self.targets)
         for tool in (PACKER, OURS):
             if runs := self.of(tool):
-                typical = _typical(runs)
-                yield f"  calls of {tool}: {', '.join(f'{n} {name}' for name, n in typical.calls.most_common())}"
-                if typical.stages:
-                    split = ", ".join(f"{name} {spent:.2f}" for name, spent in typical.stages.items())
-                    rest = typical.seconds - sum(typical.stages.values())
-                    yield f"  stages of {tool}: {split}; outside of stages {rest:.2f} s"
+                yield from _details(_typical(runs))
+
+
+def _details(run: Run) -> Iterator[str]:
+    yield f"  calls of {run.tool}: {', '.join(f'{n} {name}' for name, n in run.calls.most_common())}"
+    if run.course:
+        yield f"  course of {run.tool}, and beyond the critical path: {', '.join(map(str, run.course))}"
+    if run.stages:
+        split = ", ".join(f"{name} {spent:.2f}" for name, spent in run.stages.items())
+        yield f"  stages of {run.tool}: {split}; outside of them {run.seconds - sum(run.stages.values()):.2f} s"
 
 
 def _typical(runs: Sequence[Run]) -> Run:

@@ -50,8 +50,14 @@ SERIES: Mapping[str, Terms] = MappingProxyType({"plain": PLAIN, "hinted": HINTED
 class CriticalPath:
     """What must come one after the other, whoever asks for it, were nothing else to do."""
 
-    seconds: float
+    parts: tuple[float, float, float, float]
+    """Seconds for the disk, the device, publication and detach, and the deletion."""
     formula: str
+
+    @property
+    def seconds(self) -> float:
+        """All of it."""
+        return sum(self.parts)
 
 
 def critical_path(profile: Profile, published: str) -> CriticalPath:
@@ -65,6 +71,6 @@ def critical_path(profile: Profile, published: str) -> CriticalPath:
     attach = profile.latency("virtualMachines.attachDetach")
     create, device = profile.latency("disks.create"), attach * profile.device_share
     publish, delete = profile.latency(f"{published}s.create"), profile.latency("disks.delete")
-    seconds = create + device + max(publish, attach) + delete
-    parts = f"disk {create:g} + device {device:g} + max({published} {publish:g}, detach {attach:g}) + delete {delete:g}"
-    return CriticalPath(seconds, f"{parts} = {seconds:g} s")
+    parts = (create, device, max(publish, attach), delete)
+    terms = f"disk {create:g} + device {device:g} + max({published} {publish:g}, detach {attach:g}) + delete {delete:g}"
+    return CriticalPath(parts, f"{terms} = {sum(parts):g} s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from benchmarks.azure_vs_packer.course import course
 from benchmarks.azure_vs_packer.report import OURS, PACKER, Comparison, Run
 from benchmarks.azure_vs_packer.terms import HINTED, IMAGE, PLAIN, PROFILE, VERSION, Terms, critical_path
 from pytest_azchroot.emulator.settings import Profile
@@ -52,3 +53,14 @@ def test_where_no_run_was_right_there_is_nothing_to_compare() -> None:
     found = Comparison(PLAIN, PROFILE, IMAGE, [Run(OURS, IMAGE, "id", 0.1, "wrong")])
     assert found.targets == []
     assert len(found.failures) == 1 and list(found.lines())
+
+
+def test_the_course_of_a_build_shows_what_is_beyond_the_critical_path() -> None:
+    names = ["PUT disks", "GET DiskOperations", "POST virtualMachines/attachDetachDataDisks", "PUT images"]
+    names += ["POST virtualMachines/attachDetachDataDisks", "DELETE disks", "GET DiskOperations"]
+    times = [11, 12, 13.5, 17, 17.1, 22.5, 23]
+    calls = [{"name": name, "at": at} for name, at in zip(names, times, strict=True)]
+    parts = course(calls, critical_path(PROFILE, IMAGE), began=10, ended=23.25)
+    assert [part.seconds for part in parts] == [1, 2.5, 3.5, 5.5, 0.75]
+    assert [str(part) for part in parts][1:3] == ["disk 2.50 (+0.50)", "device, work in the image 3.50 (+1.10)"]
+    assert course(calls[:5], critical_path(PROFILE, IMAGE), began=10, ended=18) == []
