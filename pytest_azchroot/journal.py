@@ -291,22 +291,34 @@ def state_directory() -> Path:
 
 
 def records(directory: Path | None = None) -> Iterator[Found]:
-    """The journals of a state directory, the oldest first. What a run left that was killed before it had a journal is
-    removed.
+    """The journals of a state directory, the oldest first.
 
     :raises JournalError: the directory cannot be read.
     """
+    for path in _files(directory, _SUFFIX):
+        yield from _found(path)
+
+
+def tidy(directory: Path | None = None) -> None:
+    """Remove what runs left that were killed before they had a journal.
+
+    :raises JournalError: the directory cannot be read, or written to.
+    """
+    for path in _files(directory, _NEW):
+        with _explained(path, "removed"):
+            descriptor = _taken(path)
+            if descriptor is not None:
+                path.unlink(missing_ok=True)
+                os.close(descriptor)
+
+
+def _files(directory: Path | None, suffix: str) -> list[Path]:
     place = _place(directory)
     with _explained(place, "read"):
         try:
-            names = sorted(os.listdir(place))
+            return [place / name for name in sorted(os.listdir(place)) if name.endswith(suffix)]
         except FileNotFoundError:
-            return
-    for name in names:
-        if name.endswith(_NEW):
-            _drop(place / name)
-        elif name.endswith(_SUFFIX):
-            yield from _found(place / name)
+            return []
 
 
 def _found(path: Path) -> Iterator[Found]:
@@ -323,14 +335,6 @@ def _found(path: Path) -> Iterator[Found]:
     except AzchrootError as error:
         if path.exists():
             yield Found(path, False, None, error)
-
-
-def _drop(path: Path) -> None:
-    with _explained(path):
-        descriptor = _taken(path)
-        if descriptor is not None:
-            path.unlink(missing_ok=True)
-            os.close(descriptor)
 
 
 def _place(directory: Path | None) -> Path:
