@@ -1,6 +1,26 @@
-"""Azure's regions, which it names in two ways: ``westeurope`` and ``West Europe``. Pure."""
+"""Azure's regions: their names, of which each has two (``westeurope``, ``West Europe``), and what they offer."""
 
 from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_azchroot.clouds.azure.machine import Machine
+from pytest_azchroot.clouds.azure.refusals import AzureError, explained
+
+if TYPE_CHECKING:
+    from pytest_azchroot.clouds.azure.client import Azure
+
+log = logging.getLogger(__name__)
+
+EVERYWHERE = frozenset({"Premium_LRS", "Standard_LRS", "StandardSSD_LRS"})
+"""Kinds of disks that every region has. Source: learn.microsoft.com, "Azure managed disk types"."""
+_PREMIUM = ("Premium_LRS", "Premium_ZRS")
+_FORBIDDEN = 403
+_NO_REGION = re.compile("NoRegisteredProviderFound|LocationNotAvailable|InvalidLocation|LocationNotFound")
 
 
 def plain(region: str) -> str:
@@ -11,3 +31,95 @@ def plain(region: str) -> str:
 def same(one: str, other: str) -> bool:
     """Whether both names are of one region."""
     return plain(one) == plain(other)
+
+
+def is_known(azure: Azure, subscription_id: str, region: str) -> bool:
+    """Whether there is such a region for the subscription. One call, whose answer is small.
+
+    :raises AzureError: Azure could not be asked.
+    """
+    images = azure.compute(subscription_id).virtual_machine_images
+    try:
+        with explained(f"looking for the region {region}"):
+            images.list_offers(plain(region), "Canonical")
+    except AzureError as error:
+        if _NO_REGION.search(error.code or ""):
+            return False
+        if error.status != 404:  # a region without that publisher is one, too
+            raise
+    return True
+
+
+def storage_problems(azure: Azure, machine: Machine, storage: str) -> list[str]:
+    """Why the machine cannot have a disk of this kind, a sentence each.
+
+    Azure's list of what a region offers is long, and slow to get. It is asked for only where there is doubt: the common
+    kinds are everywhere, and the name of a machine's size says whether it takes premium disks.
+
+    :raises AzureError: Azure could not be asked.
+    """
+    if storage in EVERYWHERE and (storage not in _PREMIUM or takes_premium(machine.size)):
+        return []
+    skus = azure.compute(machine.subscription_id).resource_skus
+    with explained(f"listing what {machine.location} offers"):
+        offered = [
+            sku
+            for sku in skus.list(filter=f"location eq '{machine.location}'")
+            if sku.get("name") == storage or str(sku.get("name")).lower() == machine.size.lower()
+        ]
+    return list(_storage_problems(offered, machine, storage))
+
+
+def takes_premium(size: str) -> bool:
+    """Whether the name of a machine's size promises premium disks: an ``s`` among the letters behind the number, or
+    ``DS`` and ``GS`` before it. Source: learn.microsoft.com, "Azure virtual machine sizes naming conventions"."""
+    parts = re.fullmatch(r"[A-Za-z]+_([A-Z]+)\d+(?:-\d+)?([a-z]*)(?:_.*)?", size)
+    return parts is not None and (parts[1] in {"DS", "GS"} or "s" in parts[2])
+
+
+def _storage_problems(offered: list[Any], machine: Machine, storage: str) -> Iterator[str]:
+    option = "os_disk_storage_account_type"
+    disks = [sku for sku in offered if sku.get("resourceType") == "disks" and _is_offered(sku, machine.location)]
+    zones = {
+        str(zone)
+        for sku in disks
+        for info in sku.get("locationInfo") or ()
+        if same(str(info.get("location")), machine.location)
+        for zone in info.get("zones") or ()
+    }
+    if not disks:
+        yield f"{option} is {storage}, and {machine.location} offers no such disks (Premium_LRS is everywhere)"
+    elif machine.zone and zones and machine.zone not in zones:
+        yield (
+            f"{option} is {storage}, and zone {machine.zone} of {machine.location}, where this machine is, offers no "
+            "such disks (Premium_LRS is everywhere)"
+        )
+    for sku in offered:
+        if sku.get("resourceType") != "virtualMachines" or storage not in _PREMIUM:
+            continue
+        capabilities = {str(each.get("name")): str(each.get("value")) for each in sku.get("capabilities") or ()}
+        if capabilities.get("PremiumIO", "True").lower() == "false":
+            other = storage.replace("Premium", "StandardSSD")
+            yield (
+                f"{option} is {storage}, and this machine's size {machine.size} takes no premium disks "
+                f"(set {option}: {other}, or build on a size that does)"
+            )
+
+
+def _is_offered(sku: Mapping[str, Any], location: str) -> bool:
+    for restriction in sku.get("restrictions") or ():
+        places = (restriction.get("restrictionInfo") or {}).get("locations") or restriction.get("values") or ()
+        if restriction.get("type") == "Location" and any(same(str(place), location) for place in places):
+            return False
+    return True
+
+
+@contextmanager
+def if_permitted() -> Iterator[None]:
+    """For what is good to know, and what an identity that can build need not be allowed to read."""
+    try:
+        yield
+    except AzureError as error:
+        if error.status != _FORBIDDEN:
+            raise
+        log.info("%s, so this is not checked: %s", error.what, error.why)

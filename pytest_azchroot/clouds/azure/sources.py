@@ -6,7 +6,7 @@ A platform image takes two calls for ``latest`` and else one, a managed disk one
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -267,7 +267,7 @@ def _find_version(azure: Azure, asked: GalleryImageVersionId, machine: Machine) 
         return version_source(asked, other.result(), found, machine)
 
 
-def latest_version(asked: GalleryImageVersionId, found: list[Json], machine: Machine) -> Json:
+def latest_version(asked: GalleryImageVersionId, found: Sequence[Json], machine: Machine) -> Json:
     """The version that ``latest`` is in the machine's region: the highest that is ready there and not excluded.
 
     :raises DiskError: none is.
