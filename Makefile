@@ -32,10 +32,10 @@ boot: setup-test $(DEBIAN) ## Start what `make example` built: console here (Ctr
 		-nic user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:8080-:80
 
 test: setup-test $(READY_TEST) ## Run all tests of the project
-	$(PYTEST) --numprocesses auto --dist loadgroup $(ARGS)
+	$(PYTEST) --numprocesses auto --dist loadfile $(ARGS)
 
 clients: setup-test $(READY_TEST) $(READY_AZURE_CLI) ## Run those with real clients of Azure alone, slow ones too
-	AZCHROOT_ALL_CLIENTS=1 $(PYTEST) --numprocesses auto --dist loadgroup tests/clients $(ARGS)
+	AZCHROOT_ALL_CLIENTS=1 $(PYTEST) --numprocesses auto --dist loadfile tests/clients $(ARGS)
 
 azure-cli: $(READY_AZURE_CLI) ## Install azure-cli, which `make test` leaves out where it is not there
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +32,6 @@ unexpected: list[str] = []
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "root: needs root, loop devices and namespaces")
     config.addinivalue_line("markers", "boot: starts a virtual machine")
-    config.addinivalue_line("markers", "xdist_group(name): tests that run in one worker")  # also without that plugin
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -41,12 +40,23 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("needs root: run the tests with `sudo make test`")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers the tests of a file run in one of them, for the sake of their fixtures."""
-    for item in items:
-        together = TOGETHER in item.path.relative_to(Path(__file__).parent).parts
-        item.add_marker(pytest.mark.xdist_group(TOGETHER if together else str(item.path)))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several workers the tests of a file run in one of them, for the sake of their fixtures.
+
+    Not by the mark ``xdist_group``, which pytest-xdist 3.8 writes where pytest 9.2 does not read it any more, and says
+    nothing (pytest-xdist#1386).
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 (without that plugin nobody calls this)
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return TOGETHER if TOGETHER in file.split("/") else file
+
+    return Files(config, log)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

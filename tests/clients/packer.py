@@ -58,11 +58,11 @@ AUTHS: dict[str, dict[str, Any]] = {"identity": {}, "secret": SECRETS}
 DESTINATIONS = ("image", "version")
 
 
-def requirements(module: str) -> list[pytest.MarkDecorator]:
-    """Marks of a module that runs Packer. What it builds is built once, for all its tests."""
+def requirements() -> list[pytest.MarkDecorator]:
+    """Marks of a module that runs Packer."""
     reason = "packer is not in this system's package archive"
     missing = pytest.mark.skipif(not Path(PACKER).exists(), reason=reason)
-    return [pytest.mark.root, pytest.mark.xdist_group(module), missing]
+    return [pytest.mark.root, missing]
 
 
 def image_id(number: int = 0) -> str:

@@ -26,7 +26,7 @@ from .packer import (
 )
 from .stage import opened
 
-pytestmark = requirements(__name__)
+pytestmark = requirements()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from .packer import (
 )
 from .stage import opened, resources
 
-pytestmark = requirements(__name__)
+pytestmark = requirements()
 
 TEMPORARY = "*/packertemp*"
 """What Packer makes, and not what was there before."""

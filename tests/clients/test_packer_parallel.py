@@ -29,7 +29,7 @@ from .packer import (
 )
 from .stage import COMPUTE, MACHINE, Stage, opened, resources
 
-pytestmark = requirements(__name__)
+pytestmark = requirements()
 
 BUILDS = range(3)
 LONG = 6.0

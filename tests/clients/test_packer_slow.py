@@ -10,7 +10,7 @@ import pytest
 from .packer import requirements
 from .test_packer_faults import NO_LUCK, WAITING, Case, Outcome, outcome
 
-pytestmark = requirements(__name__)
+pytestmark = requirements()
 
 DEVICE_PATIENCE = 180
 """Seconds that Packer 1.6.6 looks for a device."""

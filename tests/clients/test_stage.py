@@ -13,7 +13,7 @@ import pytest
 
 from .stage import PROJECT, Ended, Stage, opened
 
-pytestmark = [pytest.mark.root, pytest.mark.xdist_group(__name__)]
+pytestmark = pytest.mark.root
 
 PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 
