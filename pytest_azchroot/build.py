@@ -8,15 +8,16 @@ lenient one (:meth:`Build.close`) just releases, for builds that have failed or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_azchroot.ahead import Ahead
 from pytest_azchroot.attached import AttachedDisk, attached
-from pytest_azchroot.clouds import Artifact, Cloud, Disk, Kept, Order
+from pytest_azchroot.clouds import Artifact, Cloud, Disk, Kept, OnMachine, Order, Sent, TakesUp
 from pytest_azchroot.disk.digest import digest
 from pytest_azchroot.disk.image import opened
 from pytest_azchroot.disk.space import exhausted
@@ -24,6 +25,7 @@ from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
 from pytest_azchroot.gate import Ledger, failures
 from pytest_azchroot.image import Image
 from pytest_azchroot.leaving import Leaving
+from pytest_azchroot.printable import abridged
 from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
 from pytest_azchroot.report.provenance import Provenance, provenance
@@ -66,7 +68,7 @@ class Build:
     ) -> None:
         self.image = image
         self.cloud = cloud
-        self.order = order
+        self.order = replace(order, say=timeline.say, interrupted=lambda: self.interrupted)
         self.ledger = ledger
         self.timeline = timeline
         self.sandbox: Sandbox | None = None
@@ -93,11 +95,33 @@ class Build:
         self._closed = False
         self.keeping = False
         """Its disk is to outlive it."""
+        self._ahead: Ahead[Disk] | None = None
+        self.sent: Sent | None = None
+        """What an earlier run has tested and sent, and this one takes up instead of building the image again."""
         self.kept: Kept | None = None
         self.runs: Runs | None = None
         """How programs of the image run here; None where there are none yet."""
 
     # -- the way in
+
+    def introduce(self) -> None:
+        """Ask the cloud on which machine this is, and whether an earlier run has sent what this one is to make.
+
+        :raises AzchrootError: it is no machine of that cloud, or what it says makes no valid configuration.
+        """
+        if isinstance(self.cloud, OnMachine):
+            self.image.vm = self.cloud.machine(self.order)
+            self.image.configuration = self.image.configuration.with_vm(self.image.vm)
+            self.order = replace(self.order, configuration=self.image.configuration)
+
+    def begin(self) -> None:
+        """Begin to make the disk, in the background, where that takes long and nobody has asked for it yet."""
+        if isinstance(self.cloud, OnMachine) and self.image.disk is None and self._ahead is None:
+            self._ahead = Ahead(self._creating())
+            self._stack.callback(self._ahead.abandon)
+
+    def _creating(self) -> AbstractContextManager[Disk]:
+        return self.cloud.create(replace(self.order, digest_source=self._accounted))
 
     def create(self) -> Disk:
         """Make the disk, once. A build whose disk has been deleted again starts from its source."""
@@ -106,8 +130,8 @@ class Build:
             self.started = self.started or datetime.now(timezone.utc)
             self.provenance = provenance(self.image.configuration.path, outputs=self.image.spec.output)
             with self.timeline.stage("create"):
-                order = replace(self.order, digest_source=self._accounted)
-                self.image.disk = disk = self._stack.enter_context(self.cloud.create(order))
+                self.image.disk = disk = self._stack.enter_context(self._ahead or self._creating())
+            self._ahead = None
             self._stack.callback(self._keep, disk)
             self.ledger.disks += 1
         return self.image.disk
@@ -131,10 +155,10 @@ class Build:
                     label=self.image.path,
                 )
             )
-        self.image.device = sandbox.device
+        self.image.device, self.image.lun = sandbox.device, attachment.lun
         if sandbox.reaches_metadata and not self.image.spec.metadata_service:
             self.ledger.remarks.append(f"its commands could reach the metadata service: {sandbox.reaches_metadata}")
-        return attached(disk, sandbox, environment=self.environment)
+        return attached(disk, sandbox, environment=self.image.environment)
 
     def mount(self) -> Chroot:
         """Run the commands around mounting, mount the image and lend it what commands in it need."""
@@ -153,7 +177,7 @@ class Build:
         self.chroot = Chroot(
             sandbox,
             directory=self.image.path,
-            environment=self.environment,
+            environment=self.image.environment,
             timeout=spec.command_timeout or self.command_timeout,
             guard=self.guard,
         )
@@ -273,7 +297,11 @@ class Build:
 
         :raises PublishError: an artifact could not be made.
         """
-        if not self.image.artifacts:
+        if self.sent is not None:
+            with self.timeline.stage("publish"):
+                assert isinstance(self.cloud, TakesUp)
+                self.image.artifacts = tuple(self.cloud.take_up(self.order, self.sent))
+        elif not self.image.artifacts:
             if self.image.disk is None or not self.ledger.closed:
                 raise DirtyImageError(f"{self.image.name} was not closed, so it cannot be published")
             files = [self.image.path / name for name in self.image.spec.output]
@@ -333,16 +361,6 @@ class Build:
         with self.timeline.stage("digest"), opened(path) as fd:
             self.image.disk = replace(disk, digest=digest(fd, size=disk.size))
 
-    @property
-    def environment(self) -> Mapping[str, str]:
-        """What scripts and commands see of the build."""
-        values = {
-            "AZCHROOT_IMAGE": self.image.name,
-            "AZCHROOT_DEVICE": self.image.device,
-            "AZCHROOT_MOUNT_PATH": self.image.mount_path,
-        }
-        return {name: value for name, value in values.items() if value is not None}
-
     @contextmanager
     def _noting_trouble(self) -> Any:
         try:
@@ -367,8 +385,8 @@ class Build:
         """Run commands of image.yaml on the build machine, each rendered and wrapped."""
         for template in commands:
             command = self._render(template)
-            with self.timeline.stage(option, detail=f"{option}: {_abridged(template)}"):
-                self._sandbox().outside(self._wrap(command), env=self.environment)
+            with self.timeline.stage(option, detail=f"{option}: {abridged(template)}"):
+                self._sandbox().outside(self._wrap(command), env=self.image.environment)
 
     def _render(self, template: str) -> str:
         sandbox = self._sandbox()
@@ -378,9 +396,3 @@ class Build:
 
     def _wrap(self, command: str) -> str:
         return self.image.configuration.render(self.image.spec.command_wrapper, command=command)
-
-
-def _abridged(command: str, width: int = 40) -> str:
-    """Enough of a command to know it by."""
-    words = " ".join(command.split())
-    return words if len(words) <= width else f"{words[: width - 1]}…"

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_azchroot.clouds import TakesUp
 from pytest_azchroot.collector import PublishItem, directory_of
+from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.gate import some
 from pytest_azchroot.report import records
 from pytest_azchroot.sandbox import requirements
@@ -28,20 +30,27 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
         *_verified_together(suites.settings.verify, selected),
         *_claimed_twice(selected),
         *_same_manifest(selected, suites.settings.output),
-        *(f"{suite.image.name}: {problem}" for suite in selected for problem in _problems(suite, items)),
+        *(f"{suite.image.name}: {problem}" for suite in selected for problem in _problems(suites, suite, items)),
     ]
 
 
-def _problems(suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
+def _problems(suites: Suites, suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
     if suite.starts_from_itself:
         yield f"its source is made by {some([source.image.name for source in suite.sources])}, which starts from it"
     coming = frozenset(suite.needs for _ in suite.sources if suite.needs)
-    cloud, order = suite.build.cloud, suite.build.order
+    cloud = suite.build.cloud
     publishing = any(isinstance(item, PublishItem) and item.suite is suite for item in items)
     try:
         # A part of an image publishes nothing: whoever works on one check need not think of the artifact.
+        suites.introduce(suite)
+        order = suite.build.order
         possible = order.publish and publishing and not suite.ledger.dropped
-        yield from cloud.preflight(replace(order, coming=coming, publish=possible))
+        if possible and isinstance(cloud, TakesUp) and (sent := cloud.sent(order)):
+            suite.build.sent = sent
+        else:
+            yield from cloud.preflight(replace(order, coming=coming, publish=possible))
+    except AzchrootError as error:
+        yield str(error)
     except Exception as error:  # a cloud of a stranger may raise anything, also what holds a secret
         yield f"the cloud {cloud.name!r} could not tell whether it can build: {type(error).__name__}: {error}"
     if suite.policy.require_publish and not publishing:

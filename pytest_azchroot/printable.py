@@ -23,3 +23,12 @@ def _escaped(text: str, kept: str) -> str:
     return "".join(
         each if each.isprintable() or each in kept else each.encode("unicode-escape").decode("ascii") for each in text
     )
+
+
+def abridged(text: str, width: int = 40) -> str:
+    """Enough of a command to know it by, in one line.
+
+    :param width: in characters.
+    """
+    words = " ".join(text.split())
+    return words if len(words) <= width else f"{words[: width - 1]}…"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pytest_azchroot.build import Build
-from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.clouds import Accountable, Artifact
 from pytest_azchroot.collector import ImageDirectory, PublishItem, is_step
 from pytest_azchroot.errors import AzchrootError, AzchrootWarning, PublishError, told
 from pytest_azchroot.gate import Answer, Ledger, Outcome, Policy, Test, Verdict, decide, failures, short, some
@@ -57,6 +57,8 @@ class Suite:
         self.problems: list[str] = []
         self.sources: list[Suite] = []
         """Images of this session that it starts from, and that are to be published first."""
+        self.sealed: Callable[[Suite], None] = lambda _: None
+        """Told when nothing will change the image any more."""
         self._asked = False
         self._process = os.getpid()
         self._current: pytest.Item | None = None
@@ -103,6 +105,12 @@ class Suite:
         """A file named in image.yaml, by the one path that it has whatever links lead to it; itself not followed."""
         path = self.image.path / name
         return str(path.parent.resolve() / path.name)
+
+    @property
+    def can_begin(self) -> bool:
+        """Whether its disk can be made before its first test runs: it will be wanted, and waits for no other image."""
+        ledger = self.ledger
+        return bool(ledger.tests) and not (self.sources or self.build.sent or ledger.collect_errors or ledger.disks)
 
     @property
     def is_read_only(self) -> bool:
@@ -166,6 +174,8 @@ class Suite:
 
     def refuse(self, item: pytest.Item) -> None:
         """Skip or fail a test that must not run any more, before anything is made for it."""
+        if (sent := self.build.sent) is not None:
+            pytest.skip(f"the run {sent.run} has tested it, and what that run sent on its way is taken up")
         for source in self.sources:
             if not source.image.artifacts:
                 self.ledger.dropped = [f"its source, the image {source.image.name}, was not published"]
@@ -211,9 +221,10 @@ class Suite:
             return
         later = [*self.ledger.tests]
         later = later[later.index(item.nodeid) + 1 :]
-        ended = self._seal.before_check(
-            item.nodeid, module=item.path, is_last=not any(self.ledger.tests[id].step for id in later)
-        )
+        is_last = not any(self.ledger.tests[id].step for id in later)
+        ended = self._seal.before_check(item.nodeid, module=item.path, is_last=is_last)
+        if is_last and self.build.chroot is not None:
+            self.sealed(self)
         if ended:
             names = some([f"{each.command} (pid {each.pid})" for each in ended])
             item.warn(AzchrootWarning(self.mask(f"still running before {item.name}, ended: {names}")))
@@ -239,6 +250,9 @@ class Suite:
         self._asked = True
         if os.getpid() != self._process:
             return Verdict(Answer.FAIL, ("this is a forked process, and not the one in which the run began",))
+        if (sent := self.build.sent) is not None:
+            self.verdict = Verdict(Answer.PUBLISH, notes=(f"it was built and tested by the run {sent.run}",))
+            return self.verdict
         if not self.ledger.disks and not self.policy.checks_required and not self.ledger.tests:
             self._build_without_tests()
         verdict = decide(self.ledger, self.policy)
@@ -321,6 +335,8 @@ class Suite:
             kept=build.kept,
             architecture=build.runs.architecture.debian if build.runs else None,
             emulator=build.runs.emulator if build.runs else None,
+            source_version=self.image.source_version,
+            account=build.cloud.account(build.order) if isinstance(build.cloud, Accountable) else None,
             artifacts=self.image.artifacts,
             tests=tests,
             stages=dict(self.build.timeline.stages),

@@ -63,6 +63,14 @@ class Suites:
         self._secrets += secrets
         self.masker = self.log.masker = Masker(self._secrets)
 
+    def introduce(self, suite: Suite) -> None:
+        """Let an image know the machine that it is built on: its configuration may have waited for that.
+
+        :raises AzchrootError: this is no machine of its cloud, or the configuration is not valid there.
+        """
+        suite.build.introduce()
+        self._keep_secret(suite.image.configuration.secrets)
+
     def select(self, items: list[pytest.Item], index: dict[pytest.Item, int]) -> None:
         """Put the items in their order, and fix for each image what runs of it.
 
@@ -88,6 +96,12 @@ class Suites:
         if gone:
             items[:] = [item for item in items if item not in set(gone)]
             gone[0].config.hook.pytest_deselected(items=gone)
+
+    def _go_ahead(self, suite: Suite) -> None:
+        """An image is sealed, and only looked at from now on: the disk of the next one can be made meanwhile."""
+        following = [*self][[*self].index(suite) + 1 :]
+        if self.settings.ahead and following and (following[0].can_begin):
+            following[0].build.begin()
 
     def of(self, node: pytest.Item | pytest.Collector) -> Suite | None:
         """The suite that a node belongs to."""
@@ -146,6 +160,7 @@ class Suites:
         build.command_timeout = settings.command_timeout
         build.documented = settings.output is not None
         suite = Suite(directory, build, policy, self.mask, output=settings.output, keep=settings.keep)
+        suite.sealed = self._go_ahead
         self._suites[directory.path] = suite
         return suite
 

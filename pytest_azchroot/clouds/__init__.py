@@ -7,13 +7,21 @@ enters them and leaves them in reverse. Nothing here or below knows pytest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from pytest_azchroot.spec import Configuration
+
+
+def _silent(text: str) -> None:
+    """Nobody listens."""
+
+
+def _never() -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,10 @@ class Order:
     """Nobody will change the disk nor publish it: it may be the source itself, opened for reading."""
     digest_source: bool = False
     """Whether somebody will ask for :attr:`Disk.source_digest`. It costs reading the source."""
+    say: Callable[[str], None] = field(default=_silent, repr=False, compare=False)
+    """Tells the user what is being waited for, while it lasts: a few words."""
+    interrupted: Callable[[], bool] = field(default=_never, repr=False, compare=False)
+    """Whether the user wants to leave: what is to be released is asked for, and not waited for."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,8 @@ class Disk:
     """Bytes that the machine sees, footer excluded."""
     source: str
     """Where its bytes came from: ``scratch``, a path, a resource id."""
+    source_version: str | None = None
+    """The version of the source, where it has one: of a platform image or a gallery image, ``latest`` resolved."""
     read_only: bool = False
     """It is the source itself, so it can only be read."""
     source_digest: str | None = None
@@ -60,6 +74,8 @@ class Attachment:
     """A disk as the build machine can open it: an image file, or a block device."""
 
     path: Path
+    lun: int | None = None
+    """The logical unit number of a data disk of Azure; None on other clouds."""
 
 
 @dataclass(frozen=True)
@@ -120,3 +136,56 @@ class Cloud(Protocol):
 
         :raises AzchrootError: it cannot be kept.
         """
+
+
+@runtime_checkable
+class OnMachine(Protocol):
+    """What a cloud has, beside :class:`Cloud`, if it builds on a machine of its own that it can ask about."""
+
+    def machine(self, order: Order) -> object:
+        """The machine, for templates (``vm``) and for ``image.vm``. Asked before :meth:`Cloud.preflight`.
+
+        :raises AzchrootError: this is no such machine.
+        """
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Artifacts that an earlier run has tested and sent on their way, and that it did not see arrive."""
+
+    run: str
+    """That run's name."""
+    ids: tuple[str, ...]
+
+
+@runtime_checkable
+class TakesUp(Protocol):
+    """What a cloud has, beside :class:`Cloud`, whose artifacts may take longer than a run wants to wait."""
+
+    def sent(self, order: Order) -> Sent | None:
+        """What an earlier run has sent that the order asks for. Asked before :meth:`Cloud.preflight`."""
+
+    def take_up(self, order: Order, sent: Sent) -> Sequence[Artifact]:
+        """Wait for them.
+
+        :raises PublishError: they do not arrive.
+        """
+
+
+@dataclass(frozen=True)
+class Account:
+    """What an image has asked of its cloud."""
+
+    requests: int
+    seconds: float
+    """Until they were answered, all together; some run side by side."""
+    waited: float
+    """Seconds in which the build did nothing but wait for an operation to end."""
+
+
+@runtime_checkable
+class Accountable(Protocol):
+    """What a cloud has, beside :class:`Cloud`, that counts what it asks of others."""
+
+    def account(self, order: Order) -> Account:
+        """What an image has asked so far."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pytest_azchroot.clouds import Account
 from pytest_azchroot.disk.digest import PATTERN
 from pytest_azchroot.report import packages as lists
 from pytest_azchroot.report.result import ImageResult
@@ -56,6 +57,8 @@ class Source(_Record):
     """A path, a resource id, or `scratch`."""
     digest: Digest | None
     """Its payload digest, as `azchroot digest` prints it; null where it was not taken."""
+    version: str | None
+    """Its version, `latest` resolved; null where it has none."""
 
 
 class Disk(_Record):
@@ -147,6 +150,16 @@ class Verdict(_Record):
     """What does not keep an image from being published but should be known: skipped and xfailed tests."""
 
 
+class Requests(_Record):
+    """What the image asked of its cloud."""
+
+    count: int
+    seconds: Seconds
+    """Until they were answered, all together; some ran side by side."""
+    waited: Seconds
+    """Seconds in which the build did nothing but wait for an operation to end."""
+
+
 class Manifest(_Record):
     """What an image is made of and what was found out about it."""
 
@@ -183,6 +196,8 @@ class Manifest(_Record):
     """In the order in which they ran."""
     stages: dict[str, Seconds]
     """Where the time went."""
+    requests: Requests | None
+    """Null where the cloud is this machine."""
     problems: list[str]
     """What went wrong after the verdict, while releasing the disk."""
 
@@ -219,7 +234,7 @@ def manifest(result: ImageResult, *, versions: Mapping[str, str], mask: Callable
             "dirty": result.provenance.dirty,
         },
         "variables": dict(result.variables),
-        "source": None if result.source is None else {"id": result.source, "digest": result.source_digest},
+        "source": None if result.source is None else _source(result),
         "disk": None if result.size is None else {"size": result.size, "digest": result.digest},
         "artifacts": [
             {"kind": each.kind, "id": each.id, "size": each.size, "digest": each.digest} for each in result.artifacts
@@ -240,9 +255,22 @@ def manifest(result: ImageResult, *, versions: Mapping[str, str], mask: Callable
             for test in result.tests
         ],
         "stages": {name: round(spent, 3) for name, spent in result.stages.items()},
+        "requests": None if result.account is None else _requests(result.account),
         "problems": [*result.problems],
     }
     return Manifest.model_validate(_masked(data, mask)).model_dump(mode="json")
+
+
+def _source(result: ImageResult) -> dict[str, Any]:
+    return {"id": result.source, "digest": result.source_digest, "version": result.source_version}
+
+
+def _requests(account: Account) -> dict[str, Any]:
+    return {
+        "count": account.requests,
+        "seconds": round(account.seconds, 3),
+        "waited": round(account.waited, 3),
+    }
 
 
 def json_schema() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pytest_azchroot.clouds import Artifact, Kept
+from pytest_azchroot.clouds import Account, Artifact, Kept
 from pytest_azchroot.gate import Verdict
 from pytest_azchroot.report.packages import Packages
 from pytest_azchroot.report.provenance import Provenance
@@ -72,6 +72,10 @@ class ImageResult:
     """Debian's name of what its programs are for: ``amd64``, ``arm64``; None where it has none."""
     emulator: str | None = None
     """What ran them, if this machine could not itself: the path of a user-mode emulator."""
+    source_version: str | None = None
+    """The version of the source, ``latest`` resolved; None where it has none."""
+    account: Account | None = None
+    """What it asked of its cloud; None where nobody counts."""
     manifests: tuple[Path, ...] = ()
     """Where its manifest was written."""
 

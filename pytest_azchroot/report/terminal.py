@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.clouds import Account, Artifact
 from pytest_azchroot.disk.space import human
 from pytest_azchroot.gate import count, some
 from pytest_azchroot.report.result import ImageResult
@@ -60,7 +60,15 @@ def _line(result: ImageResult, start: Path) -> str:
     text = f"published  {places}" if result.published else str(result.verdict)
     if result.verified is not None:
         text = _verified(result, start)
+    if result.account is not None and result.account.requests:
+        times += f"; {_asked(result.account)}"
     return f"{text}  [{times}]" if times else text
+
+
+def _asked(account: Account) -> str:
+    """What it asked of its cloud: the requests, and the time that went by doing nothing but waiting."""
+    answered = f"{count(account.requests, 'request')} answered in {seconds(account.seconds)}"
+    return f"{answered}, {seconds(account.waited)} waiting for operations"
 
 
 def _verified(result: ImageResult, start: Path) -> str:

@@ -34,6 +34,7 @@ class Timeline:
         self.stages: dict[str, float] = {}
         self._watcher = watcher
         self._clock = clock
+        self._shown = 0
 
     @contextmanager
     def stage(self, name: str, *, detail: str | None = None) -> Iterator[None]:
@@ -53,11 +54,19 @@ class Timeline:
         if self._watcher is None:
             yield
             return
+        self._shown += 1
         self._watcher.begin(self.image, detail)
         try:
             yield
         finally:
+            self._shown -= 1
             self._watcher.end()
+
+    def say(self, detail: str) -> None:
+        """Show this from now on, instead of what is shown. Nothing where nothing is: what goes on in the background
+        is not what the user waits for."""
+        if self._watcher is not None and self._shown:
+            self._watcher.begin(self.image, detail)
 
     def add(self, name: str, spent: float) -> None:
         """Count seconds that were measured elsewhere."""

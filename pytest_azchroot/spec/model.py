@@ -89,6 +89,11 @@ class Options(Strict):
     """How the ids of temporary data disks begin; the LUN follows. Not set: a unique name beside the build VM."""
     temporary_data_disk_snapshot_id: Annotated[str, Checked(formats.snapshot_id)] | None = None
     """How the ids of the data disks' snapshots begin; the LUN follows. Not set: a unique name beside the VM."""
+    polling_duration_timeout: Seconds = 900.0
+    """How long one operation of Azure may take, in seconds: making, attaching, detaching or deleting a disk, making a
+    managed image."""
+    shared_image_gallery_timeout: Seconds = 3600.0
+    """How long to wait for a gallery image version, in seconds. It goes on in Azure, and the next run takes it up."""
 
     # Mounting
     command_wrapper: Annotated[str, Checked(formats.wrapper)] = "{{ command }}"

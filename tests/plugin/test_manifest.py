@@ -41,7 +41,7 @@ def test_a_published_image(workshop: Workshop) -> None:
     assert found == read(here(workshop) / "x.qcow2.manifest.json")
     assert (found["image"], found["cloud"], found["published"]) == ("x", "local", True)
     assert found["verdict"] == {"answer": "publish", "reasons": [], "notes": []}
-    assert found["source"] == {"id": str(workshop.source), "digest": digest_of(workshop.source)}
+    assert found["source"] == {"id": str(workshop.source), "digest": digest_of(workshop.source), "version": None}
     digest = digest_of(here(workshop) / "x.vhd")
     assert found["disk"] == {"size": 24 << 20, "digest": digest}
     assert [(each["kind"], each["id"], each["digest"]) for each in found["artifacts"]] == [
@@ -76,7 +76,7 @@ def test_packages_and_what_became_of_them(workshop: Workshop) -> None:
     )
     assert workshop.run().ret == 0
     base, web = (read(here(workshop, name) / f"{name}.raw.manifest.json") for name in ("base", "web"))
-    assert web["source"] == {"id": base["artifacts"][0]["id"], "digest": base["artifacts"][0]["digest"]}
+    assert web["source"] == {"id": base["artifacts"][0]["id"], "digest": base["artifacts"][0]["digest"], "version": None}
     assert [(each["name"], each["version"]) for each in web["packages"]["installed"]] == [("kept", "2"), ("new", "1")]
     changes = web["packages"]["difference"]
     assert [each["name"] for each in changes["added"]] == ["new"]

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pytest_azchroot.clouds import Artifact
+from pytest_azchroot.clouds import Account, Artifact
 from pytest_azchroot.gate import Answer, Verdict
 from pytest_azchroot.masking import Masker
 from pytest_azchroot.report.manifest import DIALECT, json_schema, manifest
@@ -46,6 +46,8 @@ EVERYTHING = ImageResult(
         TestResult("images/x/test_b.py::test_b", False, "skipped", 0.0, "not today", ("deleted /etc",)),
     ),
     stages={"create": 0.5004, "digest": 0.1},
+    source_version="12.0.1",
+    account=Account(31, 0.81234, 9.7),
     source="/sources/base.qcow2",
     source_digest=DIGEST,
     size=1 << 30,
@@ -80,7 +82,7 @@ def test_it_tells_everything() -> None:
         "versions": VERSIONS,
         "recipe": {"image_yaml_sha256": "ab" * 32, "commit": "cd" * 20, "dirty": True},
         "variables": {"site": "example.org"},
-        "source": {"id": "/sources/base.qcow2", "digest": DIGEST},
+        "source": {"id": "/sources/base.qcow2", "digest": DIGEST, "version": "12.0.1"},
         "disk": {"size": 1 << 30, "digest": DIGEST},
         "artifacts": [
             {"kind": "vhd", "id": "/images/x/x.vhd", "size": 1 << 30, "digest": DIGEST},
@@ -121,6 +123,7 @@ def test_it_tells_everything() -> None:
             },
         ],
         "stages": {"create": 0.5, "digest": 0.1},
+        "requests": {"count": 31, "seconds": 0.812, "waited": 9.7},
         "problems": ["the disk could not be deleted"],
     }
 
@@ -138,6 +141,7 @@ def test_what_is_not_known_is_null_and_not_missing() -> None:
         "architecture",
         "emulator",
         "packages",
+        "requests",
     ]
 
 

@@ -30,6 +30,8 @@ def test_every_option_of_azure_chroot_is_there_and_azure_acts_on_it() -> None:
     names = set(AZURE_CHROOT.split())
     assert set(Options.model_fields) - names == {
         "output",
+        "polling_duration_timeout",
+        "shared_image_gallery_timeout",
         "deny_services",
         "defer_initramfs",
         "fast_sync",
