@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_azchroot import __version__, inspection, shell
+from pytest_azchroot import __version__, inspection, shell, sweeping
 from pytest_azchroot.disk.digest import PATTERN as DIGEST
 from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.emulator import options as emulator_options
@@ -195,12 +195,26 @@ def _add_emulator(subparsers: Subparsers) -> None:
     parser.set_defaults(run=_emulator)
 
 
+def _add_sweep(subparsers: Subparsers) -> None:
+    parser = subparsers.add_parser(
+        "sweep",
+        help="remove what builds left that were killed",
+        description="Remove what dead builds left: what their journals on this machine name, disks and snapshots in "
+        "Azure whose tags say that they have expired, and devices and control groups of this machine. Nothing of a "
+        "living build is touched.",
+        epilog="Exit status: 0 all is well, 1 something could not be removed or looked at, 2 wrong usage.",
+    )
+    sweeping.add_to(parser)
+    parser.set_defaults(run=lambda options: OK if sweeping.run(options) else FAILED)
+
+
 _COMMANDS: tuple[Callable[[Subparsers], None], ...] = (
     _add_validate,
     _add_schema,
     _add_digest,
     _add_inspect,
     _add_shell,
+    _add_sweep,
     _add_emulator,
 )
 

@@ -17,97 +17,22 @@ import os
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from pytest_azchroot.errors import AzchrootError
+from pytest_azchroot.records import VERSION, JournalError, Open, Record, parse
+
+__all__ = ["Entry", "Found", "Journal", "JournalError", "Open", "Record", "parse", "records", "state_directory", "tidy"]
 
 STATE_DIRECTORY = "AZCHROOT_STATE_DIR"
 _SYSTEM = Path("/var/lib/azchroot")
-_VERSION = 1
 _SUFFIX = ".jsonl"
 _NEW = ".new"
 """Of a file that is not yet a journal: its run may not have locked it, and has asked for nothing."""
 _WRITTEN = "written"
-
-
-class JournalError(AzchrootError):
-    """The journal cannot be written or read."""
-
-
-# -- reading: pure
-
-
-@dataclass(frozen=True)
-class Open:
-    """Something that was asked for, and of which nobody has written that it was released."""
-
-    number: int
-    kind: str
-    """``disk``, ``snapshot``, ``attachment``, ``access``, ``image``, ``gallery-version``."""
-    id: str
-    facts: Mapping[str, str]
-    at: datetime
-    """When it was about to be asked for, UTC."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a journal says."""
-
-    run: str
-    host: str
-    """The unique id of the machine."""
-    pid: int
-    started: datetime
-    entries: tuple[Open, ...]
-    """The open ones, in the order in which they were asked for."""
-    damaged: int = 0
-    """Lines that cannot be read, the last one apart: that was being written when the run died, and what it tells of
-    had not been asked for."""
-
-
-def parse(text: str) -> Record:
-    """Read a journal.
-
-    :raises JournalError: its first line does not say whose it is, or it was written by a later version.
-    """
-    first, *lines = text.split("\n")
-    try:
-        head = json.loads(first)
-        version, run, host, pid = int(head["version"]), str(head["run"]), str(head["host"]), int(head["pid"])
-        started = datetime.fromisoformat(head["started"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise JournalError("this is no journal", why="its first line does not say whose it is") from error
-    if version > _VERSION:
-        raise JournalError(
-            f"the journal of run {run} cannot be read",
-            why=f"it has version {version}, this pytest-azchroot knows {_VERSION}",
-            hint="sweep with the version that wrote it, or a later one",
-        )
-    entries: dict[int, Open] = {}
-    # what stands behind the last end of line is empty, or torn
-    damaged = sum(not _apply(line, entries) for line in lines[:-1])
-    return Record(run, host, pid, started, tuple(entries.values()), damaged)
-
-
-def _apply(line: str, entries: dict[int, Open]) -> bool:
-    """:return: whether the line could be read."""
-    try:
-        data = json.loads(line)
-        number, facts = int(data["entry"]), dict(data.get("facts", {}))
-        if "kind" in data:
-            at = datetime.fromisoformat(data["at"])
-            entries[number] = Open(number, str(data["kind"]), str(data["id"]), facts, at)
-        elif data.get("done"):
-            entries.pop(number, None)
-        elif number in entries:
-            entries[number] = replace(entries[number], facts={**entries[number].facts, **facts})
-    except (ValueError, KeyError, TypeError):
-        return False
-    return True
 
 
 # -- writing
@@ -173,7 +98,7 @@ class Journal:
         """
         now = datetime.now(timezone.utc)
         run = f"{now:%Y%m%dT%H%M%S.%f}Z-{secrets.token_hex(4)}"
-        head = {"version": _VERSION, "run": run, "host": host, "pid": os.getpid(), "started": now.isoformat()}
+        head = {"version": VERSION, "run": run, "host": host, "pid": os.getpid(), "started": now.isoformat()}
         text = json.dumps(head) + "\n"
         path = _place(directory) / f"{run}{_SUFFIX}"
         with _explained(path):
@@ -271,6 +196,7 @@ class Found:
     """A journal that is there."""
 
     path: Path
+    """Its stem is the run's id."""
     alive: bool
     """Its run lives, or another sweep has taken it over."""
     record: Record | None
@@ -322,6 +248,7 @@ def _files(directory: Path | None, suffix: str) -> list[Path]:
 
 
 def _found(path: Path) -> Iterator[Found]:
+    alive = False
     try:
         with _explained(path, "read"):
             descriptor = _taken(path)
@@ -334,7 +261,7 @@ def _found(path: Path) -> Iterator[Found]:
         yield Found(path, alive, parse(text))
     except AzchrootError as error:
         if path.exists():
-            yield Found(path, False, None, error)
+            yield Found(path, alive, None, error)
 
 
 def _place(directory: Path | None) -> Path:
