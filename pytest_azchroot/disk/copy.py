@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -80,8 +81,12 @@ def can_clone(source: int, directory: Path) -> bool:
 def extents(fd: int, length: int) -> Iterator[tuple[int, int]]:
     """Where the first ``length`` bytes hold data: pairs of begin and end, in order. What lies between is zero.
 
-    A file system that knows no holes reports one extent (lseek(2), SEEK_DATA).
+    A file system that knows no holes reports one extent (lseek(2), SEEK_DATA). So it is with a block device, which
+    does not know the question.
     """
+    if stat.S_ISBLK(os.fstat(fd).st_mode):
+        yield 0, length
+        return
     position = 0
     while position < length:
         try:
