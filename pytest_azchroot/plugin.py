@@ -17,10 +17,13 @@ from pytest_azchroot.settings import Settings, add_options
 
 if TYPE_CHECKING:
     from pytest_azchroot.clouds import Cloud
+    from pytest_azchroot.clouds.azure.cloud import AzureCloud
 
 # ruff: noqa: PLC0415  imports inside functions are what this module is for
 
 SETTINGS = pytest.StashKey[Settings]()
+AZURE: pytest.StashKey[AzureCloud] = pytest.StashKey()
+"""One for all images: they share its journal, and what it knows of the machine."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -32,9 +35,13 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_azchroot_clouds(config: pytest.Config) -> Iterable[Cloud]:
+    from pytest_azchroot.clouds.azure.cloud import AzureCloud
     from pytest_azchroot.clouds.local import LocalCloud
 
-    return [LocalCloud()]
+    if AZURE not in config.stash:
+        config.stash[AZURE] = AzureCloud()
+        config.add_cleanup(config.stash[AZURE].close)
+    return [LocalCloud(), config.stash[AZURE]]
 
 
 def pytest_configure(config: pytest.Config) -> None:

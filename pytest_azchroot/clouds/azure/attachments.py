@@ -1,0 +1,42 @@
+"""The disk on this machine: attached, found as a block device, and detached again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pytest_azchroot.clouds import Attachment, Disk, Order
+from pytest_azchroot.clouds.azure import device
+from pytest_azchroot.clouds.azure.session import Session
+from pytest_azchroot.leaving import Leaving
+
+
+@contextmanager
+def made(session: Session, order: Order, disk: Disk, *, timeout: float) -> Iterator[Attachment]:
+    """The disk as a block device, as soon as there is one: the operation may take longer. On exit its detaching is
+    asked for and not waited for.
+
+    :param timeout: seconds until the device is there.
+    :raises AzureError: Azure does not attach it.
+    :raises DiskError: it does not become a device.
+    """
+    before = device.snapshot()
+    entry = session.intend("attachment", disk.id, vm=session.machine.resource_id)
+    with Leaving() as stack:
+        session.detaching[disk.id] = entry
+        stack.callback(_detach, session, order, disk)
+        order.say("waiting to attach the disk")
+        attaching = session.broker.attach(disk.id, caching=session.spec.os_disk_cache_type, timeout=session.patience)
+
+        def check() -> None:
+            attaching.check()
+            if order.interrupted():
+                raise KeyboardInterrupt
+
+        with session.calls.waiting("attaching the disk"):
+            path = device.wait_for(attaching.lun, size=disk.size, before=before, timeout=timeout, check=check)
+        yield Attachment(path, lun=attaching.lun)
+
+
+def _detach(session: Session, order: Order, disk: Disk) -> None:
+    session.broker.detach(disk.id, hurry=order.interrupted())

@@ -1,0 +1,151 @@
+"""The working disk: made of the source, and deleted when nothing needs it any more."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pytest_azchroot.clouds import Disk, Kept, Order
+from pytest_azchroot.clouds.azure import bodies
+from pytest_azchroot.clouds.azure.refusals import AzureError, explained
+from pytest_azchroot.clouds.azure.session import SWEEP, Session
+from pytest_azchroot.errors import AzchrootError, DiskError
+from pytest_azchroot.journal import Entry
+from pytest_azchroot.leaving import Leaving
+from pytest_azchroot.spec.azure_ids import DiskId, parse_disk_id
+
+_GIB = 1024**3
+_MISSING = 404
+
+
+@contextmanager
+def made(session: Session, order: Order) -> Iterator[Disk]:
+    """The working disk of an order. On exit it is deleted, unless ``skip_cleanup``, a wish to keep it, or something
+    that is still being made of it says otherwise.
+
+    :raises AzchrootError: Azure does not make it, or does not delete it; then it is in the journal.
+    """
+    spec, source = session.spec, session.resolve()
+    id = bodies.disk_id(order, session.machine, session.journal.run)
+    compute = session.azure.compute(id.subscription_id)
+    if spec.temporary_os_disk_id is not None:
+        _refuse_existing(session, id)
+    body = bodies.disk_body(source, spec, session.machine, tags=session.temporary())
+    entry = session.intend("disk", str(id))
+    with Leaving() as stack:
+        stack.callback(_release, session, order, id, entry)
+        operation = session.azure.begin(
+            f"making the disk {id.name}", compute.disks.begin_create_or_update, id.resource_group, id.name, body
+        )
+        found = session.wait(operation, order)
+        yield Disk(
+            id=str(id),
+            size=_size(found),
+            source=source.name,
+            source_version=source.version,
+        )
+
+
+def keep(session: Session, order: Order, disk: Disk) -> Kept:
+    """Let the disk outlive the build.
+
+    :raises AzchrootError: Azure does not change its tags.
+    """
+    id = parse_disk_id(disk.id)
+    compute = session.azure.compute(id.subscription_id)
+    operation = session.azure.begin(
+        f"keeping the disk {id.name}",
+        compute.disks.begin_update,
+        id.resource_group,
+        id.name,
+        {"tags": session.lasting()},
+    )
+    session.wait(operation, order)
+    session.needed[disk.id] = ""
+    return Kept(
+        disk.id,
+        enter=shlex.join(["pytest", "--azchroot-verify", disk.id, str(order.directory)]),
+        remove=shlex.join(["az", "disk", "delete", "--yes", "--ids", disk.id]),
+    )
+
+
+def _release(session: Session, order: Order, id: DiskId, entry: Entry) -> None:
+    """Delete the disk, once it is detached."""
+    attachment = session.detaching.get(str(id))
+    if str(id) not in session.needed and session.spec.skip_cleanup and not order.interrupted():
+        keep(session, order, Disk(str(id), 0, ""))
+    if str(id) in session.needed:
+        if attachment is not None:
+            _wait_detached(session, order, id, attachment)
+        if not session.needed[str(id)]:
+            entry.done()
+        return
+    if attachment is not None and not order.interrupted():
+        _wait_detached(session, order, id, attachment)
+    try:
+        delete(session, order, id)
+    except AzchrootError as error:
+        raise DiskError(f"the disk {id.name} was not deleted", why=_reason(error), hint=SWEEP) from error
+    if not order.interrupted():
+        entry.done()
+        if attachment is not None:
+            attachment.done()
+
+
+def _reason(error: AzchrootError) -> str:
+    return error.what if error.why is None else f"{error.what}: {error.why}"
+
+
+def _wait_detached(session: Session, order: Order, id: DiskId, attachment: Entry) -> None:
+    order.say(f"detaching the disk {id.name}")
+    with session.calls.waiting(f"detaching the disk {id.name}"):
+        session.broker.wait_detached(str(id), timeout=session.patience)
+    attachment.done()
+
+
+def delete(session: Session, order: Order, id: DiskId) -> None:
+    """Delete a disk that may be busy, or half made, or not there at all.
+
+    When the user wants to leave it is asked for once, and not waited for.
+
+    :raises AzureError: Azure does not delete it.
+    """
+    disks = session.azure.compute(id.subscription_id).disks
+    doing = f"deleting the disk {id.name}"
+
+    def ask() -> None:
+        operation = session.azure.begin(doing, disks.begin_delete, id.resource_group, id.name)
+        if order.interrupted():
+            operation.cancel()
+        else:
+            session.wait(operation, order)
+
+    try:
+        session.insist(ask, order)
+    except AzureError as error:
+        if error.status != _MISSING:
+            raise
+
+
+def _refuse_existing(session: Session, id: DiskId) -> None:
+    """Somebody else's disk would be changed, and then deleted."""
+    disks = session.azure.compute(id.subscription_id).disks
+    try:
+        with explained(f"looking for the disk {id.name}"):
+            disks.get(id.resource_group, id.name)
+    except AzureError as error:
+        if error.status == _MISSING:
+            return
+        raise
+    raise DiskError(
+        f"there is a disk {id} already",
+        why="temporary_os_disk_id names it, and it would be deleted in the end",
+        hint="delete it, or leave the option out: then the name is one that nobody has",
+    )
+
+
+def _size(disk: object) -> int:
+    """Bytes of a disk, as Azure describes it."""
+    properties = disk["properties"]  # type: ignore[index]
+    return int(properties.get("diskSizeBytes") or properties["diskSizeGB"] * _GIB)

@@ -1,0 +1,124 @@
+"""What the build of one image has of Azure: the machine, a way to ask, the journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import TypeVar
+
+from pytest_azchroot.clouds import Account, Order
+from pytest_azchroot.clouds.azure.broker import Broker
+from pytest_azchroot.clouds.azure.calls import Calls
+from pytest_azchroot.clouds.azure.client import Azure, Operation
+from pytest_azchroot.clouds.azure.machine import Machine
+from pytest_azchroot.clouds.azure.refusals import AzureError
+from pytest_azchroot.clouds.azure.sources import Source, resolve
+from pytest_azchroot.errors import AzchrootError
+from pytest_azchroot.journal import Entry, Journal
+from pytest_azchroot.spec import ImageSpec
+
+T = TypeVar("T")
+
+EXPIRY = timedelta(hours=24)
+"""How long what is temporary may live before any sweep, of any host, takes it for forgotten."""
+
+_SLICE = 0.02
+"""Seconds between two looks at an operation, which is asked about in a thread, and whether the user wants to leave."""
+_BUSY = 409
+_AGAIN = 0.5
+"""Seconds until something is asked again that a resource was too busy for."""
+
+SWEEP = "`azchroot sweep` removes it"
+
+
+@dataclass
+class Session:
+    """One image's business with Azure. Threads may share it."""
+
+    machine: Machine
+    azure: Azure
+    calls: Calls
+    broker: Broker
+    journal: Journal
+    spec: ImageSpec
+    source: Source | None = None
+    """Once it is resolved."""
+    detaching: dict[str, Entry] = field(default_factory=dict)
+    """What was asked to be detached, by the disk's id."""
+    needed: dict[str, str] = field(default_factory=dict)
+    """Disks that must outlive the build, by id, and why."""
+
+    def resolve(self) -> Source:
+        """The source, once."""
+        if self.source is None:
+            self.source = resolve(self.azure, self.spec, self.machine)
+        return self.source
+
+    @property
+    def patience(self) -> float:
+        """Seconds that an operation may take."""
+        return self.spec.polling_duration_timeout
+
+    def temporary(self) -> dict[str, str]:
+        """Tags of what is to be deleted again: whose it is, and when it is nobody's any more."""
+        expires = datetime.now(timezone.utc) + EXPIRY
+        return {
+            **self.lasting(),
+            "azchroot-host": self.machine.vm_id,
+            "azchroot-expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
+        }
+
+    def lasting(self) -> dict[str, str]:
+        """Tags of what stays."""
+        return {"azchroot-run": self.journal.run}
+
+    def intend(self, kind: str, id: str, **facts: str) -> Entry:
+        """Write down what is about to be asked for."""
+        return self.journal.intend(kind, id, subscription=self.machine.subscription_id, **facts)
+
+    def wait(self, operation: Operation[T], order: Order, *, timeout: float | None = None) -> T:
+        """Wait for an operation, as long as the user does.
+
+        :param timeout: seconds; :attr:`patience` where it is not given.
+        :raises OperationTimeoutError: it has not ended.
+        :raises AzureError: it has failed.
+        :raises AzchrootError: the user wants to leave.
+        """
+        deadline = time.monotonic() + (self.patience if timeout is None else timeout)
+        order.say(operation.doing)
+        with self.calls.waiting(operation.doing):
+            while not operation.done() and time.monotonic() < deadline:
+                if order.interrupted():
+                    operation.cancel()
+                    raise AzchrootError(f"{operation.doing} was interrupted")
+                time.sleep(_SLICE)
+        return operation.wait(0)
+
+    def insist(self, ask: Callable[[], T], order: Order, *, timeout: float = 60.0) -> T:
+        """Ask until the resource is not busy any more: with it, or with what it is part of, something else goes on.
+
+        :param timeout: seconds.
+        :raises AzureError: it was refused for another reason, or is busy still.
+        """
+        deadline = time.monotonic() + timeout
+        pause = _AGAIN
+        while True:
+            try:
+                return ask()
+            except AzureError as error:
+                if error.status != _BUSY or order.interrupted() or time.monotonic() + pause > deadline:
+                    raise
+            with self.calls.waiting("something else to end"):
+                time.sleep(pause)
+            pause = min(pause * 1.5, 10.0)
+
+    def account(self) -> Account:
+        """What has been asked so far."""
+        return Account(self.calls.count, self.calls.seconds, sum(each.seconds for each in self.calls.waits))
+
+
+def until(seconds: float) -> str:
+    """The time in so many seconds, as the journal has it."""
+    return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat()
