@@ -23,6 +23,8 @@ ARTIFACTS = ("image", "gallery-version")
 KINDS = ("disk", "snapshot", "attachment", "access", *ARTIFACTS)
 """Of journal entries that are about Azure."""
 
+UNTIL, ABANDONED = "until", "abandoned"
+"""Facts of the entry of an artifact: the time until which it may be on its way, ISO 8601; that its run gave it up."""
 UNFINISHED = timedelta(days=1)
 """How long an artifact is waited for whose entry does not say it. The replication of a large version takes hours."""
 
@@ -184,12 +186,15 @@ def _artifact(case: _Case, context: Context) -> Removal:
         return case.step("forget", _NOT_THERE)
     if not case.made:
         return case.step("forget", _NOT_OURS)
-    state = case.found.state
-    if state.lower() == "succeeded":
+    state, facts = case.found.state, case.entry.facts
+    undone = bool(facts.get(ABANDONED))
+    if state.lower() == "succeeded" and not undone:
         return case.step("keep", "it was published by a run that died")
-    until = _moment(case.entry.facts.get("until")) or case.entry.at + UNFINISHED
+    until = _moment(facts.get(UNTIL)) or case.entry.at + UNFINISHED
     if foreign := case.foreign(until, context):
         return foreign
+    if undone:
+        return case.step("delete", "the run had given it up, and died while it deleted it")
     return case.step(*_unfinished(state, until, context))
 
 

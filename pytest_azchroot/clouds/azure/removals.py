@@ -86,14 +86,14 @@ def _thing(azure: Azure, id: str) -> _Thing:
 class Reach:
     """Ways to everything that journals name: there may be several Azures.
 
-    :param patience: seconds.
+    :param patience: seconds; default :data:`PATIENCE`.
     """
 
     def __init__(
-        self, machine: Machine | None, *, patience: float = PATIENCE, say: Callable[[str], None] = quiet
+        self, machine: Machine | None, *, patience: float | None = None, say: Callable[[str], None] = quiet
     ) -> None:
         self._machine = machine
-        self._patience = patience
+        self._patience = PATIENCE if patience is None else patience
         self._say = say
         self._lock = threading.Lock()
         self._azures: dict[str, Azure] = {}

@@ -168,6 +168,8 @@ def test_without_a_machine_of_azure_every_journal_is_anothers() -> None:
     [
         ("Succeeded", {}, False, ["delete disk", "keep artifact"]),
         ("Succeeded", {"until": EARLIER}, True, ["delete disk", "keep artifact"]),
+        ("Succeeded", {"until": LATER, "abandoned": "yes"}, False, ["delete artifact", "delete disk"]),
+        ("Creating", {"until": LATER, "abandoned": "yes"}, False, ["delete artifact", "delete disk"]),
         ("Failed", {"until": LATER}, False, ["delete artifact", "delete disk"]),
         ("Canceled", {}, False, ["delete artifact", "delete disk"]),
         ("Creating", {"until": LATER}, False, ["leave artifact", "leave disk"]),
