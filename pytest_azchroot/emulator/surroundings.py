@@ -64,6 +64,11 @@ class Surroundings:
         return {"CHECKPOINT_DISABLE": "1"}
 
     @property
+    def builds(self) -> dict[str, str]:
+        """For builds of this project: devices of attached disks are there, and not in ``/dev``."""
+        return {"AZCHROOT_DEVICES": str(self.settings.device_directory.absolute())}
+
+    @property
     def calls(self) -> Path:
         """The log."""
         return (self.settings.calls or self.settings.directory / "calls.jsonl").absolute()
@@ -77,6 +82,7 @@ class Surroundings:
             "subscription and credentials": self.account,
             "azure-cli: a login beside your own": self.cli,
             "packer": self.packer,
+            "pytest-azchroot: where devices appear": self.builds,
         }
 
     @property

@@ -178,7 +178,7 @@ def test_the_script_leads_a_shell_here(tmp_path: Path) -> None:
     code = f"import requests; print(requests.get('{url}', headers={{'Metadata': 'true'}}).status_code)"
     with running(tmp_path, "--metadata", "0"):
         assert (tmp_path / "environment.sh").stat().st_mode & 0o077 == 0
-        lines = f'. {tmp_path}/environment.sh; "$0" -c "$1"'
+        lines = f'. {tmp_path}/environment.sh; "$0" -c "$1"; echo "$AZCHROOT_DEVICES"'
         done = subprocess.run(
             ["sh", "-c", lines, sys.executable, code],
             check=False,
@@ -186,7 +186,7 @@ def test_the_script_leads_a_shell_here(tmp_path: Path) -> None:
             text=True,
             env={**os.environ, "NO_PROXY": "*"},
         )
-        assert done.stdout == "200\n", done.stderr
+        assert done.stdout.splitlines() == ["200", str(tmp_path / "dev")], done.stderr
 
 
 def test_the_metadata_services_own_address(tmp_path: Path) -> None:

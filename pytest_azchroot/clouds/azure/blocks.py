@@ -30,7 +30,7 @@ its name, ``nvme0n3``, which says in what order the kernel met it. Azure/azure-v
 _GONE = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR)
 
 
-def block_number(path: Path) -> int | None:
+def number_of(path: Path) -> int | None:
     """``st_rdev`` of a block device's node; None where there is none, or something else.
 
     :raises OSError: it cannot be looked at.
@@ -53,7 +53,7 @@ class Roots:
     links_only: bool = False
     """Whether only links in :attr:`dev` tell where a disk is attached: where an emulator plays the machine, a real
     machine's own disks are none of its LUNs."""
-    number: Callable[[Path], int | None] = block_number
+    number: Callable[[Path], int | None] = number_of
     """How a node is looked at."""
 
     @classmethod
@@ -110,9 +110,9 @@ def target(link: Path) -> Path | None:
     :raises OSError: it cannot be followed.
     """
     try:
-        return link.resolve(strict=True)
+        return Path(os.path.realpath(link, strict=True))
     except OSError as error:
-        if error.errno in _GONE:
+        if error.errno in (*_GONE, errno.ELOOP):
             return None
         raise
 
@@ -155,8 +155,9 @@ def _place(directory: Path) -> tuple[str | None, int | None]:
     namespace = _text(directory / "nsid")
     if namespace is not None:
         model = _text(directory / "device/model") or "unknown"
-        lun = int(namespace) - _BEFORE if model == _REMOTE else -1
-        return f"namespace {namespace} of the NVMe controller {model!r}", lun if lun >= 0 else None
+        lun = int(namespace) - _BEFORE
+        is_data = model == _REMOTE and lun >= 0
+        return f"namespace {namespace} of the NVMe controller {model!r}", lun if is_data else None
     address = target(directory / "device")
     found = None if address is None else re.fullmatch(r"\d+:\d+:\d+:(\d+)", address.name)
     if address is None or found is None:

@@ -132,7 +132,7 @@ def _look(lun: int, *, size: int | None, before: Known | None, roots: Roots) -> 
     there: dict[int, Block] = {}
     bad: dict[str, list[str]] = {}
     for way, node, block in _candidates(lun, roots):
-        if block is not None and not block.partition and block.lun in (None, lun):
+        if block is not None and block.size and not block.partition and block.lun in (None, lun):
             there[block.number] = block
         wrong = next(_faults(lun, node, block, size=size, before=before, roots=roots), None)
         if wrong is not None:
@@ -155,7 +155,7 @@ def _candidates(lun: int, roots: Roots) -> Iterator[tuple[str, Path, Block | Non
             yield str(link), node, None if number is None else blocks.numbered(number, roots)
     if not roots.links_only:
         for block in blocks.hardware(roots):
-            if block.lun == lun and not block.partition:
+            if block.lun == lun:
                 yield f"{block.place}", roots.dev / block.name, block
 
 
@@ -174,6 +174,8 @@ def _faults(
         yield f"that is {block.place}"
     if before is not None and block in before:
         yield "that was there before the disk was attached"
+    if not block.size:
+        yield "that has no size"
     if size is not None and block.size != size:
         yield f"that has {block.size} bytes and not {size}"
 
