@@ -11,6 +11,11 @@ READY_AZURE_CLI := $(AZURE_CLI)/.ready
 DEBIAN := example_images/debian/debian.vhd
 ARGS ?=
 
+# A test that waits for ever fails after ten minutes, with the stacks of its threads. Where it does not end even then, its
+# worker is ended, and what is left of its file is tried once more by another one, after all else.
+PATIENCE := --timeout 600 --timeout-method signal --max-worker-restart 1 \
+	-o faulthandler_timeout=900 -o faulthandler_exit_on_timeout=true
+
 .DEFAULT_GOAL := help
 .PHONY: help example customize boot test clients azure-cli lint format setup setup-test clean
 
@@ -32,7 +37,7 @@ boot: setup-test $(DEBIAN) ## Start what `make example` built: console here (Ctr
 		-nic user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:8080-:80
 
 test: setup-test $(READY_TEST) ## Run all tests of the project
-	$(PYTEST) --numprocesses auto --dist loadfile $(ARGS)
+	$(PYTEST) --numprocesses auto --dist loadfile $(PATIENCE) $(ARGS)
 
 clients: setup-test $(READY_TEST) $(READY_AZURE_CLI) ## Run those with real clients of Azure alone, slow ones too
 	AZCHROOT_ALL_CLIENTS=1 $(PYTEST) --numprocesses auto --dist loadfile tests/clients $(ARGS)
