@@ -20,13 +20,13 @@ from pytest_azchroot.clouds.azure.retries import ASK_ONCE
 from pytest_azchroot.spec.azure_ids import parse_resource_id
 
 if TYPE_CHECKING:
-    from azure.mgmt.compute import ComputeManagementClient
-
     from pytest_azchroot.clouds.azure.client import Azure
     from pytest_azchroot.clouds.azure.refusals import AzureError
 
 Json = dict[str, Any]
-_ONCE: Json = {ASK_ONCE: True}
+_FORBIDDEN = 403
+_ONCE: Json = {ASK_ONCE: True, "read_timeout": 60.0}
+"""Nor may one keep the machine's lock for long."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ class Asking:
         self._subscription = found.subscription_id
 
     @property
-    def _compute(self) -> ComputeManagementClient:
+    def _compute(self) -> Any:
+        """The SDK's client. Its types know models, and no plain dictionaries, which are what is sent here."""
         return self._azure.compute(self._subscription)
 
     def read(self) -> Model:
@@ -90,7 +91,7 @@ class Asking:
         with explained(f"changing the data disks of {self._machine.name}"):
             self._compute.virtual_machines.begin_attach_detach_data_disks(
                 *self._where,
-                body,  # type: ignore[arg-type]
+                body,
                 polling=False,
                 raw_response_hook=heard,
                 **_ONCE,
@@ -106,7 +107,7 @@ class Asking:
         with explained(f"changing the data disks of {self._machine.name}"):
             self._compute.virtual_machines.begin_update(
                 *self._where,
-                {"properties": {"storageProfile": {"dataDisks": data_disks}}},  # type: ignore[arg-type]
+                {"properties": {"storageProfile": {"dataDisks": data_disks}}},
                 headers={"If-Match": etag} if etag else {},
                 polling=False,
                 raw_response_hook=heard,
@@ -142,16 +143,24 @@ class Asking:
             return dict(disk.as_dict())
 
     def limit(self, size: str) -> int | None:
-        """How many data disks a size of machines allows; None where Azure does not say. Slow: Azure has long lists.
+        """How many data disks a size of machines allows; None where Azure does not say, or this identity may not ask
+        (it is the subscription that is asked). Slow: Azure has long lists.
 
-        :raises AzureError: it was refused.
+        :raises AzureError: nobody answers.
         """
         with explained(f"asking how many data disks {size} allows"):
+            return self._limit(size)
+
+    def _limit(self, size: str) -> int | None:
+        try:
             for sku in self._compute.resource_skus.list(filter=f"location eq '{self._machine.location}'"):
                 found = sku.as_dict()
                 if found.get("resourceType") == "virtualMachines" and found.get("name", "").lower() == size.lower():
                     named = {each.get("name"): each.get("value") for each in found.get("capabilities") or []}
                     return int(named["MaxDataDiskCount"]) if "MaxDataDiskCount" in named else None
+        except HttpResponseError as error:
+            if error.status_code != _FORBIDDEN:
+                raise
         return None
 
 

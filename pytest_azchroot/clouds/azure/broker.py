@@ -45,6 +45,15 @@ def quiet(line: str) -> None:
     """Say nothing."""
 
 
+def nothing() -> None:
+    """Go on."""
+
+
+def never() -> bool:
+    """Take the time that it takes."""
+    return False
+
+
 @dataclass(frozen=True)
 class Room:
     """Data disks of the machine."""
@@ -67,7 +76,7 @@ class Attaching:
         self._broker = broker
         self._disk = disk
         self._operation = operation
-        self._next = 0.0
+        self._next = time.monotonic() + (_LONGEST if operation else _LOOK)
 
     def check(self) -> None:
         """See whether it has failed. Cheap: asks Azure seldom, and only if the machine's budget has a question left.
@@ -76,10 +85,8 @@ class Attaching:
         """
         if time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + _LONGEST
-        if not self._broker.underway(self._disk, self._operation):
-            return
-        self._next = time.monotonic() + _LONGEST if self._operation else time.monotonic() + _LOOK
+        self._next = time.monotonic() + (_LONGEST if self._operation else _LOOK)
+        self._broker.underway(self._disk, self._operation)
 
 
 class Broker:
@@ -113,44 +120,59 @@ class Broker:
             home / "ways.json",
         )
 
-    def attach(self, disk_id: str, *, caching: str = "None", timeout: float = ATTACH_TIMEOUT) -> Attaching:
+    def attach(
+        self,
+        disk_id: str,
+        *,
+        caching: str = "None",
+        timeout: float = ATTACH_TIMEOUT,
+        check: Callable[[], object] = nothing,
+    ) -> Attaching:
         """Have a disk attached; returns when Azure has accepted it. One that is attached already keeps its LUN.
 
         :param caching: ``None``, ``ReadOnly``, ``ReadWrite``.
         :param timeout: seconds to wait for others, for Azure's rate limits, for what is in the way.
+        :param check: called now and then meanwhile; what it raises ends the waiting.
         :raises AzureError: Azure refuses it, or there is no room.
         :raises OperationTimeoutError: something was in the way all the time; says what.
         """
-        answer = self._asked("attach", disk_id, caching=caching, timeout=timeout, spare=False)
+        answer = self._asked("attach", disk_id, caching=caching, timeout=timeout, check=check)
         assert answer.lun is not None
         return Attaching(self, disk_id, answer.lun, answer.operation)
 
-    def detach(self, disk_id: str, *, timeout: float = DETACH_TIMEOUT, hurry: bool = False) -> None:
+    def detach(
+        self, disk_id: str, *, timeout: float = DETACH_TIMEOUT, hurry: bool | Callable[[], bool] = False
+    ) -> None:
         """Have a disk detached; returns when Azure has accepted it. One that is not attached is a success.
 
-        :param hurry: we are about to be killed: wait for nobody for longer than a few seconds.
+        :param hurry: we are about to be killed: wait for nobody for longer than a few seconds. Or what says so; it is
+            asked now and then.
         :raises AzureError: Azure refuses it.
         :raises OperationTimeoutError: something was in the way all the time; says what.
         """
+        hurries = hurry if callable(hurry) else lambda: hurry
         try:
-            patience = min(timeout, _HURRY) if hurry else timeout
-            answer = self._asked("detach", disk_id, timeout=patience, spare=hurry)
+            answer = self._asked("detach", disk_id, timeout=timeout, hurries=hurries)
             self._detaching[disk_id.lower()] = answer.operation
         except OperationTimeoutError:
-            if not hurry or not self._budget.take(UPDATES, spare=True):
+            if not hurries() or not self._budget.take(UPDATES, spare=True):
                 raise
             # Somebody has the lock and does not come back. The call is about this disk alone, so it harms nobody.
             self._detaching[disk_id.lower()] = self._asking.change(attach=[], detach=[{"diskId": disk_id}])
 
-    def wait_detached(self, disk_id: str, *, timeout: float = DETACH_TIMEOUT) -> None:
+    def wait_detached(
+        self, disk_id: str, *, timeout: float = DETACH_TIMEOUT, check: Callable[[], object] = nothing
+    ) -> None:
         """Wait until a disk is attached no more, or is gone. Asks about the disk, which costs the machine nothing.
 
+        :param check: called now and then; what it raises ends the waiting.
         :raises AzureError: detaching it has failed; with Azure's code and words.
         :raises OperationTimeoutError: it is still attached.
         """
         name, began = disk_id.rsplit("/", 1)[-1], time.monotonic()
         trouble: AzureError | None = None
         while True:
+            check()
             try:
                 if self._budget.take(DISKS) and self._is_free(disk_id):
                     return
@@ -179,27 +201,42 @@ class Broker:
         model = self._model()
         return Room(len(data_disks(model.body)), self._sizes.limit(model.size))
 
-    def underway(self, disk_id: str, operation: str | None) -> bool:
-        """For :class:`Attaching`: see how it goes; True where there is no need to look again soon.
+    def underway(self, disk_id: str, operation: str | None) -> None:
+        """For :class:`Attaching`: see how it goes. Nobody knows the operation of a call whose answer was lost; then the
+        machine itself is looked at.
 
         :raises AzureError: it has failed.
         """
         doing = f"attaching {disk_id.rsplit('/', 1)[-1]} to {self._machine.name}"
         if operation is not None:
-            return self._operations.check(operation, doing)
-        return True
+            self._operations.check(operation, doing)
+        elif self._budget.take(READS):
+            there = {each.key for each in data_disks(self._asking.read().body) if not each.leaving}
+            if disk_id.lower() not in there:
+                raise AzureError(f"{doing} failed", why="Azure has given it up, or somebody has detached it")
 
     # -- asking the others
 
-    def _asked(self, what: What, disk_id: str, *, caching: str = "", timeout: float, spare: bool) -> Answer:
-        deadline = time.monotonic() + timeout
+    def _asked(
+        self,
+        what: What,
+        disk_id: str,
+        *,
+        caching: str = "",
+        timeout: float,
+        check: Callable[[], object] = nothing,
+        hurries: Callable[[], bool] = never,
+    ) -> Answer:
+        deadline, spare, pause = time.monotonic() + timeout, False, _PAUSE
         telling = _Telling(self._say, f"{what} {disk_id.rsplit('/', 1)[-1]}")
         with self._queue.asked(what, disk_id, caching=caching) as request:
-            pause = _PAUSE
             while True:
                 answer = self._queue.answered(request)
                 if answer is not None:
                     return _good(answer)
+                check()
+                if not spare and hurries():
+                    spare, deadline = True, min(deadline, time.monotonic() + _HURRY)
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise self._late(request, timeout)

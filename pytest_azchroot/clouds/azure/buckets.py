@@ -91,9 +91,12 @@ class Budget:
             self._keep(content, limit, Level(tokens, level.at))
 
     def _level(self, content: dict[str, Any], limit: Limit) -> Level:
-        now, found = self._clock(), content.get(limit.name)
-        known = isinstance(found, list) and len(found) == 2 and all(isinstance(each, (int, float)) for each in found)
-        return Level(*found).later(limit, now) if known else Level(limit.burst, now)
+        now = self._clock()
+        try:
+            tokens, at = content[limit.name]
+            return Level(float(tokens), float(at)).later(limit, now)
+        except (KeyError, TypeError, ValueError):  # nobody has taken one yet, or a hand was in the file
+            return Level(limit.burst, now)
 
     @staticmethod
     def _keep(content: dict[str, Any], limit: Limit, level: Level) -> None:

@@ -31,6 +31,9 @@ _NOT_HERE = re.compile(
 _LUN = re.compile(r"disk at LUN '?(\d+)'? already exists", re.IGNORECASE)  # azure-sdk-for-go#678
 _MOST = re.compile(r"maximum number of data disks\b.*\bis '?(\d+)", re.IGNORECASE | re.DOTALL)  # azuredisk-csi#2883
 
+_BEGIN, _END = r"(?:(?<![\w./-])|(?<=disks/))", r"(?![\w-]|\.\w)"
+"""Of a name within a text: names have dots and dashes, too."""
+
 
 def course(found: Failure) -> Course:
     """What to do. The codes and texts are those of facts recorded and reported; see :mod:`.luns`, too."""
@@ -68,12 +71,14 @@ def for_one(found: Failure) -> bool:
 def blamed(found: Failure, requests: Sequence[Request]) -> Request | None:
     """The request whose disk is named, by id or by name; None where there is none, or more than one."""
     text = (found.why or "").lower()
-    ids = [each for each in requests if re.search(rf"{re.escape(each.key)}(?![\w.-])", text)]
-    names = [
-        each for each in requests if re.search(rf"(?<![\w./-]){re.escape(each.key.rsplit('/', 1)[-1])}(?![\w.-])", text)
-    ]
-    hit = ids or names
-    return hit[0] if len({each.key for each in hit}) == 1 else None
+    ids = {each.key: each for each in requests if re.search(re.escape(each.key) + _END, text)}
+    names = {each.key: each for each in requests if re.search(_BEGIN + re.escape(_name(each)) + _END, text)}
+    hit = list((ids or names).values())
+    return hit[0] if len(hit) == 1 else None
+
+
+def _name(request: Request) -> str:
+    return request.key.rsplit("/", 1)[-1]
 
 
 def pause(attempts: int, asked: float | None) -> float:

@@ -16,7 +16,7 @@ from pytest_azchroot.clouds.azure.luns import disk_key
 from pytest_azchroot.clouds.azure.queue import Failure, Request
 from pytest_azchroot.clouds.azure.refusals import AzureError
 
-_FLOOR, _SHARE, _CEILING = 1.0, 0.1, 10.0
+_FLOOR, _SHARE, _CEILING = 0.5, 0.1, 10.0
 _FAILED = 409
 
 

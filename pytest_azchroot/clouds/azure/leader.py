@@ -50,12 +50,12 @@ class Leader:
         batch = self._batch(own)
         if not batch or self.budget.wait(UPDATES, spare=spare) or not self.budget.take(READS, spare=spare):
             return
-        requests = [request for request, _ in batch]
         try:
             model = self.asking.read()
         except AzureError as error:
-            self._unread(error, requests, own)
+            self._unread(error, [request for request, _ in batch], own)
             return
+        batch = self._batch(own)  # with those that came meanwhile
         plan = self._planned(model, batch)
         for request, answer in plan.answers:
             self.queue.answer(request, answer)
@@ -70,7 +70,7 @@ class Leader:
         noted = [(request, self.queue.note(request)) for request in self.queue.waiting()]
         now = shared.now()
         due = [each for each in noted if each[1].due <= now and (not each[1].alone or each[0].id == own.id)]
-        return [each for each in due if each[1].group == due[0][1].group]
+        return [each for each in due if each[1].group == due[0][1].group]  # empty where nothing is due
 
     def _planned(self, model: Model, batch: Sequence[tuple[Request, Note]]) -> Plan:
         limit = self.sizes.known(model.size)

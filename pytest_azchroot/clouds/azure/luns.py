@@ -76,13 +76,13 @@ def planned(
     :param machine: its name, and
     :param size: its size, to tell of.
     """
-    plan, there = Plan(), {each.key: each for each in disks if each.key}
-    taken, seen = list(disks), dict[str, Request]()
+    plan, seen = Plan(), dict[str, Request]()
+    there = {each.key: each for each in disks if each.key}
     for request, note in batch:
         first = seen.setdefault(request.key, request)
+        found = there.get(request.key)
         if first.what != request.what:
             continue  # one call does not do both to one disk; it stays for the next
-        found = there.get(request.key)
         if request.what == "detach":
             if found is None:
                 plan.answers.append((request, Answer()))
@@ -92,19 +92,31 @@ def planned(
             plan.later.append((request, _leaving(request, machine)))
         elif found is not None:
             plan.answers.append((request, Answer(found.lun)))
-        elif first is not request:
-            continue  # asked for twice: when the first one is attached, so is this
-        elif (limit is not None and len(taken) >= limit) or not free(taken, note.avoid):
-            full = _full(request, machine=machine, size=size, limit=limit or MOST, used=len(disks))
-            if any(each.leaving for each in disks) or plan.detach:
-                plan.later.append((request, full))
-            else:
-                plan.answers.append((request, Answer(failure=full)))
-        else:
-            lun = free(taken, note.avoid)[0]
-            taken.append(DataDisk(lun, request.key, leaving=False))
-            plan.attach.append((request, lun))
+        elif first is request:  # asked for twice, it is attached when the first one is
+            _place(plan, request, disks, limit=limit, avoid=note.avoid, machine=machine, size=size)
     return plan
+
+
+def _place(
+    plan: Plan,
+    request: Request,
+    disks: Sequence[DataDisk],
+    *,
+    limit: int | None,
+    avoid: Collection[int],
+    machine: str,
+    size: str,
+) -> None:
+    """Find a LUN for a disk, if there is room."""
+    luns = free(disks, {*avoid, *(lun for _, lun in plan.attach)})
+    if luns and (limit is None or len(disks) + len(plan.attach) < limit):
+        plan.attach.append((request, luns[0]))
+    elif not plan.attach:  # else it is told next time, if those get their disks
+        full = _full(request, machine=machine, size=size, limit=limit or MOST, used=len(disks))
+        if any(each.leaving for each in disks) or plan.detach:
+            plan.later.append((request, full))
+        else:
+            plan.answers.append((request, Answer(failure=full)))
 
 
 def _name(request: Request) -> str:

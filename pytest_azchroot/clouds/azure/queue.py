@@ -134,7 +134,8 @@ class Queue:
     def note(self, request: Request) -> Note:
         """What is known of it."""
         found = shared.read(self._path(request.id, _NOTE))
-        return Note(**{**found, "failure": _failure(found.get("failure"))})
+        avoid = tuple(found.get("avoid") or ())
+        return Note(**{**found, "avoid": avoid, "failure": _failure(found.get("failure"))})
 
     def remember(self, request: Request, note: Note) -> None:
         """Write down what is known of it."""

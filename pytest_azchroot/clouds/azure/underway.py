@@ -45,7 +45,7 @@ class Operations:
 
         :raises AzureError: it has failed.
         """
-        known = shared.read(self._path).get(_key(url))
+        known: dict[str, Any] | None = shared.read(self._path).get(_key(url))
         if known is None:
             self.begun(url)
             return False
@@ -65,7 +65,7 @@ class Operations:
             return False
         found = {"ended": True, "failure": None if heard.failure is None else asdict(heard.failure)}
         with shared.changing(self._path) as content:
-            content[_key(url)] = {**content.get(_key(url), known), **found}
+            content[_key(url)] = known | found
         return _succeeded(found, doing)
 
     def _turn(self, url: str) -> bool:
