@@ -7,7 +7,7 @@ four calls, the deepest of them two in a row (``latest`` is a list and then a ve
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 8
 """Lookups at the same time."""
 _MISSING = 404
+_NOT_YOU = 401
 _DATA_ONLY = {"PremiumV2_LRS": "Premium SSD v2", "UltraSSD_LRS": "Ultra"}
 """Disks that can be neither OS disks nor in galleries. Source: learn.microsoft.com, "Deploy a Premium SSD v2" and
 "Using Azure Ultra Disks", their limitations."""
@@ -116,7 +117,7 @@ class _Findings:
 
     def __init__(self) -> None:
         self.problems: list[str] = []
-        self._without_credential = False
+        self._met: set[Hashable] = set()
 
     def __iadd__(self, sentences: Iterable[str]) -> _Findings:
         self.problems += [each for each in sentences if each not in self.problems]
@@ -125,17 +126,24 @@ class _Findings:
     def of(self, lookup: Future[T], otherwise: D) -> T | D:
         """What a lookup has found, else something else; if it has failed, that is a problem.
 
-        A credential that does not work is one problem, however many lookups meet it.
+        What keeps many lookups from an answer is one problem: a credential, the network, a subscription.
         """
         try:
             return lookup.result()
-        except CredentialError as error:
-            if not self._without_credential:
-                self._without_credential = True
-                self += [sentence(error)]
         except AzchrootError as error:
-            self += [sentence(error)]
+            if (cause := _cause(error)) not in self._met:
+                self._met.add(cause)
+                self += [sentence(error)]
         return otherwise
+
+
+def _cause(error: AzchrootError) -> Hashable:
+    """What is the same for two lookups that fail for one reason."""
+    if isinstance(error, CredentialError):
+        return "credential"
+    if isinstance(error, AzureError) and error.status in {None, _NOT_YOU}:
+        return error.status
+    return error.what if error.why is None else error.why
 
 
 def is_coming(order: Order) -> bool:

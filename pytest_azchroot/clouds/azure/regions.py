@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def storage_problems(azure: Azure, machine: Machine, storage: str) -> list[str]:
             for sku in skus.list(filter=f"location eq '{machine.location}'")
             if sku.get("name") == storage or str(sku.get("name")).lower() == machine.size.lower()
         ]
-    return list(_storage_problems(offered, machine, storage))
+    return storage_problems_of(offered, machine, storage)
 
 
 def takes_premium(size: str) -> bool:
@@ -77,19 +77,19 @@ def takes_premium(size: str) -> bool:
     return parts is not None and (parts[1] in {"DS", "GS"} or "s" in parts[2])
 
 
-def _storage_problems(offered: list[Any], machine: Machine, storage: str) -> Iterator[str]:
+def storage_problems_of(offered: Sequence[Mapping[str, Any]], machine: Machine, storage: str) -> list[str]:
+    """The same of what the region offers: those resource SKUs that have the name of the storage or of the size."""
+    return list(_storage_problems(offered, machine, storage))
+
+
+def _storage_problems(offered: Sequence[Mapping[str, Any]], machine: Machine, storage: str) -> Iterator[str]:
     option = "os_disk_storage_account_type"
     disks = [sku for sku in offered if sku.get("resourceType") == "disks" and _is_offered(sku, machine.location)]
-    zones = {
-        str(zone)
-        for sku in disks
-        for info in sku.get("locationInfo") or ()
-        if same(str(info.get("location")), machine.location)
-        for zone in info.get("zones") or ()
-    }
+    zones = {zone for sku in disks for zone in _zones(sku)}
+    free = {zone for sku in disks for zone in _zones(sku) - _restricted(sku, "Zone", "zones")}
     if not disks:
         yield f"{option} is {storage}, and {machine.location} offers no such disks (Premium_LRS is everywhere)"
-    elif machine.zone and zones and machine.zone not in zones:
+    elif machine.zone and zones and machine.zone not in free:
         yield (
             f"{option} is {storage}, and zone {machine.zone} of {machine.location}, where this machine is, offers no "
             "such disks (Premium_LRS is everywhere)"
@@ -107,11 +107,22 @@ def _storage_problems(offered: list[Any], machine: Machine, storage: str) -> Ite
 
 
 def _is_offered(sku: Mapping[str, Any], location: str) -> bool:
-    for restriction in sku.get("restrictions") or ():
-        places = (restriction.get("restrictionInfo") or {}).get("locations") or restriction.get("values") or ()
-        if restriction.get("type") == "Location" and any(same(str(place), location) for place in places):
-            return False
-    return True
+    return not any(same(place, location) for place in _restricted(sku, "Location", "locations"))
+
+
+def _zones(sku: Mapping[str, Any]) -> set[str]:
+    """The zones of the region that offer it; none where the region has no zones."""
+    return {str(zone) for info in sku.get("locationInfo") or () for zone in info.get("zones") or ()}
+
+
+def _restricted(sku: Mapping[str, Any], kind: str, places: str) -> set[str]:
+    """Where the subscription cannot have it."""
+    return {
+        str(place)
+        for restriction in sku.get("restrictions") or ()
+        if restriction.get("type") == kind
+        for place in (restriction.get("restrictionInfo") or {}).get(places) or restriction.get("values") or ()
+    }
 
 
 @contextmanager
