@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ _UNEXPLAINED = re.compile(
     r"INTERNALERROR|Traceback \(most recent|^\S*pytest_azchroot/\S+\.py:\d+:|^\S+/contextlib\.py:\d+: ?(\w+Error)?$",
     re.MULTILINE,
 )
+_PATIENCE = 200
+"""Seconds for the tracer, which has less patience itself."""
 _MISSES = 3
 """More than kills, of one cell. pytest, Python and the kernel's scheduler may do a thing once more or less in another run."""
 
@@ -72,20 +75,23 @@ def build(directory: Path, *, moment: Moment | None, mode: str, options: Iterabl
     """Build the image, and kill at a moment if there is one.
 
     :raises subprocess.CalledProcessError: the tracer itself has failed.
+    :raises subprocess.TimeoutExpired: it did not end, and has been killed, and so has what it traced.
     """
     environment = subject.environment(directory) | ({stages.NAMED: "1"} if mode == "named" else {})
     argv = [sys.executable, "-m", f"{__package__}.tracer", str(moment or "-"), str(directory)]
-    done = subprocess.run(
-        [*argv, *subject.command(*options)],
-        cwd=subject.REPOSITORY,
-        env=environment,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    output, _, report = done.stdout.rstrip().rpartition("\n")
+    with tempfile.TemporaryFile("w+") as file:  # a pipe would be open as long as anybody has it
+        subprocess.run(
+            [*argv, *subject.command(*options)],
+            cwd=subject.REPOSITORY,
+            env=environment,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            timeout=_PATIENCE,
+        )
+        file.seek(0)
+        output, _, report = file.read().rstrip().rpartition("\n")
     return Built(json.loads(report), output)
 
 

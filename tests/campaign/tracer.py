@@ -21,7 +21,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from . import calls, stages
 from .moments import Moment, Numbering
@@ -45,6 +44,9 @@ _ENTRY_AT = 24  # struct ptrace_syscall_info: nr, six arguments, and ret_data of
 _SET_SECCOMP, _SET_CHILD_SUBREAPER = 22, 36
 _AT_FDCWD = 0xFFFFFF9C
 
+_ALARMS = 20
+"""Seconds for what has been killed to end."""
+
 _KEEPER = "pytest_azchroot.sandbox.keeper"
 # Which argument is the path that comes to be, and the directory that it is relative to
 _MAKING = {
@@ -56,6 +58,10 @@ _MAKING = {
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 _libc.ptrace.restype = ctypes.c_long
+
+
+class _ImpatienceError(Exception):
+    """What has been killed does not end. No OSError, which is what becomes of asking for a process that has gone."""
 
 
 @dataclasses.dataclass
@@ -98,6 +104,8 @@ class Tracer:
         self._awaited: int | None = None
         """The thread at the end of whose call to kill."""
         self._victim: int | None = None
+        self._alarms = 0
+        """How often patience has ended."""
         self._namespace = os.readlink("/proc/self/ns/mnt")
 
     def run(self, command: list[str], *, directory: Path, patience: float) -> Report:
@@ -108,22 +116,23 @@ class Tracer:
         _libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         caller = _start(command, directory)
         self._roles[caller] = "caller"
-        signal.signal(signal.SIGALRM, _impatient)
-        signal.setitimer(signal.ITIMER_REAL, patience)
-        try:
+        signal.signal(signal.SIGALRM, self._end_all)
+        signal.setitimer(signal.ITIMER_REAL, patience, 1)  # and again: one just before waitpid(2) would not end it
+        with suppress(_ImpatienceError):
             self._follow(caller)
-        except TimeoutError:
-            self.report.left = [f"{role} {_command(pid)}" for pid, role in self._roles.items()]
-            self._end_all(caller)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         return self.report
 
-    def _end_all(self, caller: int) -> None:
+    def _end_all(self, *_: object) -> None:
+        """At each alarm."""
+        if self._alarms == 0:
+            self.report.left = [f"{role} {_command(pid)}" for pid, role in self._roles.items()]
+        self._alarms += 1
+        if self._alarms > _ALARMS:
+            raise _ImpatienceError
         for pid in self._roles:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        signal.setitimer(signal.ITIMER_REAL, 20)
-        with suppress(TimeoutError):
-            self._follow(caller)
 
     def _follow(self, caller: int) -> None:
         while True:
@@ -134,8 +143,11 @@ class Tracer:
             if not os.WIFSTOPPED(status):
                 self._ended(pid, status, caller)
                 continue
-            with suppress(ProcessLookupError, FileNotFoundError):  # it has been killed where it stood
+            try:
                 self._stopped(pid, status)
+            except (ProcessLookupError, FileNotFoundError):  # it has been killed where it stood; or else goes on
+                with suppress(ProcessLookupError):
+                    self._resume(pid)
 
     def _ended(self, pid: int, status: int, caller: int) -> None:
         code = os.waitstatus_to_exitcode(status)
@@ -290,7 +302,10 @@ def _text(pid: int, address: int) -> str:
     try:
         while b"\0" not in found:
             # not over the end of a page: the next one may not be there
-            found += os.pread(descriptor, 4096 - (address + len(found)) % 4096, address + len(found))
+            more = os.pread(descriptor, 4096 - (address + len(found)) % 4096, address + len(found))
+            if not more:  # who has been killed has no memory any more
+                raise ProcessLookupError
+            found += more
     finally:
         os.close(descriptor)
     return os.fsdecode(found.partition(b"\0")[0])
@@ -300,10 +315,6 @@ def _command(pid: int) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     return "?"
-
-
-def _impatient(*_: object) -> NoReturn:
-    raise TimeoutError
 
 
 def main(arguments: Sequence[str]) -> None:
