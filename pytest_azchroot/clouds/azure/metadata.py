@@ -76,11 +76,11 @@ def parsed(document: Any) -> Machine:
 
 
 def _resource_id(compute: Mapping[str, Any]) -> str:
-    """The id of the machine, in a scale set that of its instance, whose name ends in its number: ``set_3``."""
+    """The id of the machine; in a uniform scale set that of the instance, whose name ends in its number: ``set_3``."""
     group = f"/subscriptions/{compute['subscriptionId']}/resourceGroups/{compute['resourceGroupName']}"
     provider = f"{group}/providers/Microsoft.Compute"
     scale_set, _, instance = compute["name"].rpartition("_")
-    if scale_set and scale_set == compute.get("vmScaleSetName"):
+    if scale_set and scale_set == compute.get("vmScaleSetName") and instance.isdecimal():
         return f"{provider}/virtualMachineScaleSets/{scale_set}/virtualMachines/{instance}"
     return f"{provider}/virtualMachines/{compute['name']}"
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+
+LONGEST = 120.0
+"""Seconds: longer than that nobody waits because Azure asks for it."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Pace:
         :param asked: what Azure asks for, in seconds; 0 is a question at once, which the floor bounds.
         """
         if asked is not None:
-            return max(asked, self.floor)
+            return min(max(asked, self.floor), LONGEST)
         return min(max(self.share * elapsed, self.floor), self.ceiling)
 
 
@@ -48,12 +52,19 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         value = found.get(name)
         if value is None:
             continue
-        try:
-            return max(float(value) * unit, 0.0)
-        except ValueError:
-            pass
+        seconds = _number(value)
+        if seconds is not None:
+            return max(seconds * unit, 0.0)
         try:
             return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
         except ValueError:
             continue
     return None
+
+
+def _number(text: str) -> float | None:
+    try:
+        found = float(text)
+    except ValueError:
+        return None
+    return found if math.isfinite(found) else None

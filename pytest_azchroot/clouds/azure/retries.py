@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from azure.core.exceptions import ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.policies import HTTPPolicy
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, SSLError
 
-from pytest_azchroot.clouds.azure.pace import retry_after
+from pytest_azchroot.clouds.azure.pace import LONGEST, retry_after
 
 PAUSES = (0.2, 1.0, 2.0, 4.0)
 """Seconds before each attempt after the first, where Azure does not say."""
-PATIENCE = 120.0
+PATIENCE = LONGEST
 """Seconds that are waited because Azure asks for it; if it asks for more, the request has failed."""
 ASK_ONCE = "azchroot_once"
 """The option of a request that is not to be asked again here: who sends it does that."""
@@ -73,8 +75,9 @@ class Retries(HTTPPolicy[Any, Any]):
                 wait = pause(method=method, attempt=attempt, status=answer.status_code, asked=asked)
             except (ServiceRequestError, ServiceResponseError) as failure:
                 error, asked = failure, None
-                sent = isinstance(failure, ServiceResponseError)
-                wait = pause(method=method, attempt=attempt, status=None, sent=sent)
+                wait = pause(method=method, attempt=attempt, status=None, sent=was_sent(failure))
+                if _is_distrusted(failure):
+                    wait = None
             if once or wait is None:
                 if error is not None:
                     raise error
@@ -83,6 +86,26 @@ class Retries(HTTPPolicy[Any, Any]):
                 self._say(f"Azure asks to wait {asked:.0f} s")
             transport.sleep(wait)
         raise AssertionError  # attempts end by a pause of None
+
+
+def was_sent(error: ServiceRequestError | ServiceResponseError) -> bool:
+    """Whether somebody may have got a request that was not answered."""
+    return not isinstance(_cause(error), (NewConnectionError, ConnectTimeoutError))
+
+
+def _is_distrusted(error: ServiceRequestError | ServiceResponseError) -> bool:
+    """Whether the certificate is not one that we trust, and so will not be later."""
+    cause = _cause(error)
+    return isinstance(cause, SSLError) and isinstance(cause.args[0], ssl.SSLCertVerificationError)
+
+
+def _cause(error: ServiceRequestError | ServiceResponseError) -> Any:
+    """What urllib3 met. The classes of the libraries above do not say whether a request was sent: where a connection
+    ends before the answer, that is a ServiceRequestError over TLS, and a ProxyError through a proxy."""
+    inner = error.inner_exception
+    cause = inner.args[0] if inner is not None and inner.args else inner
+    reason = getattr(cause, "reason", cause)
+    return reason.original_error if isinstance(reason, ProxyError) else reason
 
 
 def _counting() -> Iterator[int]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from azure.core.exceptions import DecodeError, HttpResponseError
+from azure.core.exceptions import AzureError as SdkError
+from azure.core.exceptions import DecodeError, HttpResponseError, ServiceRequestError, ServiceResponseError
 from azure.core.pipeline.transport import RequestsTransport
 from azure.core.rest import HttpRequest
 from requests.adapters import HTTPAdapter
 
-from pytest_azchroot.clouds.azure.calls import Calls
+from pytest_azchroot.clouds.azure.calls import Calls, resource_name
 from pytest_azchroot.clouds.azure.metadata import ADDRESS
-from pytest_azchroot.clouds.azure.refusals import explained
+from pytest_azchroot.clouds.azure.refusals import clean, explained
+from pytest_azchroot.clouds.azure.retries import was_sent
+
+log = logging.getLogger(__name__)
 
 _CONNECTIONS = 32
 """At once: more threads than any build has."""
@@ -41,14 +47,30 @@ class Transport(RequestsTransport):  # type: ignore[misc]  # the SDK hides its t
 
     def send(self, request: Any, *, proxies: MutableMapping[str, str] | None = None, **options: Any) -> Any:
         """Send a request; its answer is read whole, so that one that breaks off can be asked for again."""
-        if _is_metadata(request.url):
-            proxies = {"no_proxy": urlsplit(request.url).hostname or ""}
-            options.setdefault("connection_timeout", _METADATA_CONNECT_TIMEOUT)
-        with self._calls.asked(request.method, request.url) as answered:
-            response = super().send(request, proxies=proxies, **options)
-            if options.get("stream") and hasattr(response, "read"):
-                response.read()
-            answered(response.status_code)
+        if not _is_metadata(request.url):
+            return self._sent(request, proxies=proxies, **options)
+        proxies = {"no_proxy": urlsplit(request.url).hostname or ""}
+        options.setdefault("connection_timeout", _METADATA_CONNECT_TIMEOUT)
+        try:
+            return self._sent(request, proxies=dict(proxies), **options)
+        except (ServiceRequestError, ServiceResponseError) as error:
+            # azure-identity takes one connection that breaks for there being no service, and tries no second time
+            if not was_sent(error):
+                raise
+            return self._sent(request, proxies=proxies, **options)
+
+    def _sent(self, request: Any, **options: Any) -> Any:
+        began, told = time.monotonic(), f"{request.method} {resource_name(request.url)}"
+        try:
+            with self._calls.asked(request.method, request.url) as answered:
+                response = super().send(request, **options)
+                if options.get("stream") and hasattr(response, "read"):
+                    response.read()
+                answered(response.status_code)
+        except SdkError as error:
+            log.info("%s: no answer (%s)", told, clean(str(error.message)))
+            raise
+        log.info("%s: %d in %.3f s", told, response.status_code, time.monotonic() - began)
         return response
 
     def sleep(self, duration: float) -> None:
