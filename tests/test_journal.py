@@ -354,10 +354,12 @@ def test_nobody_sees_a_journal_unlocked_while_runs_begin(tmp_path: Path) -> None
     looking = [threading.Thread(target=look) for _ in range(2)]
     for thread in looking:
         thread.start()
-    begun = [Journal.begin(directory=tmp_path, host="vm") for _ in range(60)]
-    over.set()
-    for thread in looking:
-        thread.join()
+    try:
+        begun = [Journal.begin(directory=tmp_path, host="vm") for _ in range(60)]
+    finally:
+        over.set()
+        for thread in looking:
+            thread.join()
     assert alive(tmp_path) == [True] * 60
     assert seen and all(seen)
     for each in begun:
