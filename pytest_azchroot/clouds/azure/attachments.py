@@ -39,4 +39,4 @@ def made(session: Session, order: Order, disk: Disk, *, timeout: float) -> Itera
 
 
 def _detach(session: Session, order: Order, disk: Disk) -> None:
-    session.broker.detach(disk.id, hurry=order.interrupted())
+    session.broker.detach(disk.id, timeout=session.patience, hurry=order.interrupted())

@@ -29,6 +29,8 @@ _SLICE = 0.02
 _BUSY = 409
 _AGAIN = 0.5
 """Seconds until something is asked again that a resource was too busy for."""
+_INSISTING = 60.0
+"""Seconds for which it is asked again."""
 
 SWEEP = "`azchroot sweep` removes it"
 
@@ -96,13 +98,12 @@ class Session:
                 time.sleep(_SLICE)
         return operation.wait(0)
 
-    def insist(self, ask: Callable[[], T], order: Order, *, timeout: float = 60.0) -> T:
+    def insist(self, ask: Callable[[], T], order: Order) -> T:
         """Ask until the resource is not busy any more: with it, or with what it is part of, something else goes on.
 
-        :param timeout: seconds.
         :raises AzureError: it was refused for another reason, or is busy still.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + _INSISTING
         pause = _AGAIN
         while True:
             try:
