@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.printable import printable
@@ -40,11 +43,12 @@ def add_to(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> bool:
     """:return: whether all that should go is gone."""
     order = Order(dry_run=options.dry_run, abandon=options.abandon, subscription=options.subscription)
-    swept = sweep(
-        order,
-        heard=lambda outcome: None if options.json else _print(outcome, dry_run=order.dry_run),
-        say=lambda line: print(line, file=sys.stderr),
-    )
+    with _ending_at_once():
+        swept = sweep(
+            order,
+            heard=lambda outcome: None if options.json else _print(outcome, dry_run=order.dry_run),
+            say=lambda line: print(line, file=sys.stderr),
+        )
     if options.json:
         print(json.dumps(_as_data(swept, dry_run=order.dry_run), indent=2))
     else:
@@ -54,6 +58,17 @@ def run(options: argparse.Namespace) -> bool:
         for problem in swept.problems:
             print(problem, file=sys.stderr)
     return not swept.failed
+
+
+@contextmanager
+def _ending_at_once() -> Iterator[None]:
+    """Ctrl-C kills it, as anything may: what is not done is in the journals, and the next sweep goes on. To wait for
+    what Azure has been asked would take minutes."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _print(outcome: Outcome, *, dry_run: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -16,16 +17,20 @@ import pytest
 from azure.core.exceptions import HttpResponseError
 
 from pytest_azchroot import cli, journal, machinery
-from pytest_azchroot.clouds.azure import removals, shared
+from pytest_azchroot.clouds.azure import metadata, removals, shared
+from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.emulator.pytest_plugin import AzureEmulator
 from pytest_azchroot.emulator.settings import Profile, Settings
+from pytest_azchroot.errors import UnavailableError
 from pytest_azchroot.journal import Journal
+
+from .builds import until
 
 pytestmark = pytest.mark.root
 
 Json = dict[str, Any]
 KILLED = """
-import json, os, signal, sys
+import json, signal, sys
 from pytest_azchroot.journal import Journal
 begun = Journal.begin(host=sys.argv[1])
 print(begun.run, flush=True)
@@ -260,6 +265,36 @@ def test_tags_of_other_machines(stage: Stage) -> None:
     assert "left disk rg1/wanted: it is attached to" in output and output.endswith("3 deleted, 1 detached, 1 left\n")
 
 
+def test_a_sweep_on_another_machine(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lets go of what the machine has that made it."""
+    found = metadata.machine()
+    elsewhere = dataclasses.replace(found, vm_id="elsewhere", resource_id=found.resource_id.replace("vm1", "vm2"))
+    monkeypatch.setattr(metadata, "machine", lambda **_: elsewhere)
+    stage.attach(stage.disk("d1", stage.tags("r1", hours=-1)))
+    stage.attach(stage.disk("d2", stage.tags("r2", hours=-1, host="another")))
+    code, output, errors = stage.sweep()
+    assert (code, errors, stage.asked()) == (0, "", ["POST attachDetachDataDisks", "DELETE d1"])
+    assert stage.there() == {"d2"} and "left disk rg1/d2: it is attached to" in output
+
+
+def test_a_sweep_that_is_in_no_azure(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A subscription can be named; without it nothing is asked, unless a journal names something."""
+
+    def none(**_: Any) -> Machine:
+        raise UnavailableError("this is no Azure VM")
+
+    monkeypatch.setattr(metadata, "machine", none)
+    stage.disk("d1", stage.tags("r1", hours=-1))
+    code, output, errors = stage.sweep()
+    assert (code, output) == (0, "dead runs have left nothing\n") and "tags in Azure were not looked at" in errors
+    with living(stage) as (run, write, kill):
+        write(("disk", stage.disk("d2", stage.tags(run)), {}))
+        kill()
+    code, output, errors = stage.sweep("--subscription", stage.emulator.subscription_id)
+    assert code == 0 and "what has not expired in Azure is left" in errors
+    assert output.endswith("1 deleted, 1 left\n") and stage.there() == {"d2"}
+
+
 def test_what_cannot_be_deleted_is_told_and_does_not_stop_the_rest(stage: Stage, tmp_path: Path) -> None:
     with living(stage) as (run, write, kill):
         disks = [stage.disk(name, stage.tags(run)) for name in ("d1", "d2", "d3")]
@@ -360,6 +395,22 @@ def test_two_sweeps_at_once_do_not_meet(stage: Stage) -> None:
     assert stage.sweep() == (0, "dead runs have left nothing\n", "")
     other.close()
     assert stage.sweep()[1].endswith("1 deleted\n")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_is_killed_is_finished_by_the_next(stage: Stage, tmp_path: Path, how: signal.Signals) -> None:
+    with living(stage) as (run, write, kill):
+        write(*(("disk", stage.disk(name, stage.tags(run)), {}) for name in ("d1", "d2")))
+        kill()
+    stage.emulator.fault(operation="disks.delete", resource="*/d1", nth=1, endless=True)
+    code = "from pytest_azchroot import cli, machinery; machinery.find = list; cli.main(['sweep'])"
+    sweep = subprocess.Popen([sys.executable, "-c", code], env=stage.emulator.environment, stdout=subprocess.DEVNULL)
+    until(lambda: stage.there() == {"d1"})
+    sweep.send_signal(how)
+    assert sweep.wait(20) == -how
+    code_, output, _ = stage.sweep()
+    assert code_ == 0 and output.endswith("1 deleted\n")
+    assert stage.there() == set() and journals(tmp_path) == []
 
 
 def test_json(stage: Stage) -> None:
