@@ -128,26 +128,27 @@ def test_a_state_directory_that_cannot_be_read(tmp_path: Path, capsys: pytest.Ca
 
 @contextlib.contextmanager
 def group(name: str) -> Iterator[str]:
-    """A group below this process's own; its path."""
+    """A group below one of the test's own: beside a sandbox, that would remove it. Its path."""
     new = cgroup.new()
     if new is None:
         pytest.skip("this machine has no cgroup2")
-    path = f"{os.path.dirname(new)}/{name}"
-    try:
-        root = syscalls.detached_mount("cgroup2")
-    except OSError:
-        pytest.skip("this machine does not let us see cgroup2")
-    try:
-        os.mkdir(f"./{path}", dir_fd=root)
-    except OSError:
-        os.close(root)
-        pytest.skip("this machine does not let us make control groups")
-    try:
+    parent = f"{os.path.dirname(new)}/tests-of-sweep-{secrets.token_hex(4)}"
+    path = f"{parent}/{name}"
+    with contextlib.ExitStack() as stack:
+        try:
+            root = syscalls.detached_mount("cgroup2")
+            stack.callback(os.close, root)
+            for each in (parent, path):
+                os.mkdir(f"./{each}", dir_fd=root)
+                stack.callback(_remove, each, root)
+        except OSError:
+            pytest.skip("this machine does not let us make control groups")
         yield path.strip("/")
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.rmdir(f"./{path}", dir_fd=root)
-        os.close(root)
+
+
+def _remove(path: str, root: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(f"./{path}", dir_fd=root)
 
 
 def is_there(path: str) -> bool:
