@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_azchroot import __version__, inspection, shell, sweeping
+from pytest_azchroot.clouds import Order
 from pytest_azchroot.disk.digest import PATTERN as DIGEST
 from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.emulator import options as emulator_options
@@ -79,7 +80,8 @@ def _add_validate(subparsers: Subparsers) -> None:
         "validate",
         help="check image.yaml files, without root and without network",
         description="Check image.yaml files: names and values of options, templates, and what options must be to each "
-        "other. Needs no root and no network, and touches nothing.",
+        "other. Needs no root and no network, and touches nothing. With --online, on a virtual machine of Azure, also "
+        "what a build there looks up before it begins: credentials, source, destination, room for a disk.",
         epilog="Exit status: 0 all are right, 1 something is wrong, 2 wrong usage.",
     )
     parser.add_argument(
@@ -101,6 +103,7 @@ def _add_validate(subparsers: Subparsers) -> None:
         metavar="FILE",
         help="set the variables of a YAML file; can be repeated",
     )
+    parser.add_argument("--online", action="store_true", help="ask Azure, too, about images of the cloud azure")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_validate)
 
@@ -229,6 +232,8 @@ class _Checked:
 def _validate(options: argparse.Namespace) -> int:
     files = _image_files(options.paths)
     checked = [_check(file, options, alone=len(files) == 1) for file in files]
+    if options.online:
+        checked = _check_online(checked)
     stray = [] if len(files) == 1 else _stray_variables(files, options.var)
     if options.json:
         print(json.dumps([_as_data(each) for each in checked], indent=2))
@@ -257,6 +262,21 @@ def _check(file: Path, options: argparse.Namespace, *, alone: bool) -> _Checked:
     except ConfigError as error:
         return _Checked(file, None, error.problems)
     return _Checked(file, configuration, ())
+
+
+def _check_online(checked: Sequence[_Checked]) -> list[_Checked]:
+    """The same with what Azure has to say."""
+    found = {
+        each.path: Order(configuration.directory.name, configuration.directory, configuration)
+        for each in checked
+        if (configuration := each.configuration) is not None and configuration.spec.cloud == "azure"
+    }
+    if not found:
+        return [*checked]
+    from pytest_azchroot.clouds.azure import online  # noqa: PLC0415 - slow to import, and of no use to the others
+
+    said = dict(zip(found, online.problems([*found.values()]), strict=True))
+    return [_Checked(each.path, None, tuple(said[each.path])) if said.get(each.path) else each for each in checked]
 
 
 def _image_files(paths: Iterable[Path]) -> list[Path]:

@@ -85,6 +85,13 @@ def version_id(spec: ImageSpec, machine: Machine) -> GalleryImageVersionId | Non
     )
 
 
+def artifacts(spec: ImageSpec, machine: Machine) -> frozenset[str]:
+    """The ids of what the spec publishes, as :attr:`~pytest_azchroot.clouds.Order.coming` of other images has them."""
+    if spec.skip_create_image:
+        return frozenset()
+    return frozenset(str(id) for id in (spec.image_resource_id, version_id(spec, machine)) if id is not None)
+
+
 def find_definition(azure: Azure, asked: GalleryImageVersionId) -> Json:
     """The image definition of a version. One call, and another if it is not there.
 
