@@ -37,13 +37,12 @@ def problems(orders: Sequence[Order]) -> list[list[Problem]]:
         except ConfigError as error:
             wanted.append(None)
             found.append([*error.problems])
-    for place, order in enumerate(wanted):
-        if order is not None:
-            others = [each for each in wanted if each is not None and each is not order]
-            coming = frozenset(id for each in others for id in destinations.artifacts(each.configuration.spec, machine))
-            path = order.configuration.path
-            said = _problems(replace(order, coming=coming), machine, known)
-            found[place] += [Problem(path, None, "", sentence) for sentence in said]
+    for place, one in enumerate(wanted):
+        if one is not None:
+            others = [each.configuration.spec for each in wanted if each is not None and each is not one]
+            coming = frozenset(id for spec in others for id in destinations.artifacts(spec, machine))
+            said = _problems(replace(one, coming=coming), machine, known)
+            found[place] += [Problem(one.configuration.path, None, "", sentence) for sentence in said]
     return found
 
 

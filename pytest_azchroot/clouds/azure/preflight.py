@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_azchroot.clouds import Order
 from pytest_azchroot.clouds.azure import destinations, regions
+from pytest_azchroot.clouds.azure.beside import beside
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.refusals import AzureError, CredentialError, explained
 from pytest_azchroot.clouds.azure.sources import GIB, Source, examine
@@ -35,8 +36,6 @@ T = TypeVar("T")
 D = TypeVar("D")
 log = logging.getLogger(__name__)
 
-_AT_ONCE = 8
-"""Lookups at the same time."""
 _MISSING = 404
 _NOT_YOU = 401
 _DATA_ONLY = {"PremiumV2_LRS": "Premium SSD v2", "UltraSSD_LRS": "Ultra"}
@@ -66,20 +65,19 @@ def preflight(azure: Azure, order: Order, machine: Machine, *, room: Callable[[]
     """
     spec, found = order.configuration.spec, _Findings()
     publishing = order.publish and not spec.skip_create_image
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="azchroot-preflight") as pool:
-        lookups = _Lookups(azure, order, machine, pool, publishing=publishing)
-        free = pool.submit(room)
-        source = None if lookups.source is None else found.of(lookups.source, None)
-        found += _room_problems(found.of(free, None), machine)
-        found += _size_problems(spec, source)
-        found += _storage_problems(spec)
-        unoffered: list[str] = found.of(lookups.storage, [])
-        found += unoffered
-        found += _temporary_problems(spec, machine, found.of(lookups.temporary, False))
-        if publishing:
-            found += _nothing_problems(spec)
-            found += _image_problems(lookups, found, source, order)
-            found += _gallery_problems(lookups, found, source, order, machine)
+    lookups = _Lookups(azure, order, machine, publishing=publishing)
+    free = beside(room)
+    source = None if lookups.source is None else found.of(lookups.source, None)
+    found += _room_problems(found.of(free, None), machine)
+    found += _size_problems(spec, source)
+    found += _storage_problems(spec)
+    unoffered: list[str] = found.of(lookups.storage, [])
+    found += unoffered
+    found += _temporary_problems(spec, machine, found.of(lookups.temporary, False))
+    if publishing:
+        found += _nothing_problems(spec)
+        found += _image_problems(lookups, found, source, order)
+        found += _gallery_problems(lookups, found, source, order, machine)
     if source is not None:
         found += source.problems
         for notice in source.notices:
@@ -90,23 +88,21 @@ def preflight(azure: Azure, order: Order, machine: Machine, *, room: Callable[[]
 class _Lookups:
     """Everything that is asked, at once."""
 
-    def __init__(
-        self, azure: Azure, order: Order, machine: Machine, pool: ThreadPoolExecutor, *, publishing: bool
-    ) -> None:
+    def __init__(self, azure: Azure, order: Order, machine: Machine, *, publishing: bool) -> None:
         spec = order.configuration.spec
-        self.source = None if is_coming(order) else pool.submit(examine, azure, spec, machine)
-        self.temporary = pool.submit(_temporary_exists, azure, spec, machine)
-        self.storage = pool.submit(_unoffered, azure, spec, machine)
+        self.source = None if is_coming(order) else beside(examine, azure, spec, machine)
+        self.temporary = beside(_temporary_exists, azure, spec, machine)
+        self.storage = beside(_unoffered, azure, spec, machine)
         self.image_id = parse_image_id(spec.image_resource_id) if publishing and spec.image_resource_id else None
         self.version_id = destinations.version_id(spec, machine) if publishing else None
         if self.image_id is not None:
-            self.image = pool.submit(destinations.find_image, azure, self.image_id)
+            self.image = beside(destinations.find_image, azure, self.image_id)
         if self.version_id is not None:
-            self.definition = pool.submit(destinations.find_definition, azure, self.version_id)
-            self.version = pool.submit(destinations.find_version, azure, self.version_id)
+            self.definition = beside(destinations.find_definition, azure, self.version_id)
+            self.version = beside(destinations.find_version, azure, self.version_id)
             asked = spec.shared_image_destination.target_regions if spec.shared_image_destination else ()
             self.regions = [
-                pool.submit(destinations.unknown_region, azure, self.version_id.subscription_id, each.name)
+                beside(destinations.unknown_region, azure, self.version_id.subscription_id, each.name)
                 for each in asked
                 if not regions.same(each.name, machine.location)
             ]

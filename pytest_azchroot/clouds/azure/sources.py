@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_azchroot.clouds.azure import regions, versions
+from pytest_azchroot.clouds.azure.beside import beside
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.refusals import AzureError, explained
 from pytest_azchroot.errors import DiskError
@@ -261,8 +261,8 @@ def _find_version(azure: Azure, asked: GalleryImageVersionId, machine: Machine) 
         f"see `az sig image-version list --subscription {asked.subscription_id} -g {asked.resource_group} "
         f"-r {asked.gallery} -i {asked.image}`"
     )
-    with _there(f"the gallery image version {asked} is not there", hint=hint), ThreadPoolExecutor(1) as beside:
-        other = beside.submit(definition)
+    with _there(f"the gallery image version {asked} is not there", hint=hint):
+        other = beside(definition)
         found = version()
         return version_source(asked, other.result(), found, machine)
 
