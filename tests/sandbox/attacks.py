@@ -141,7 +141,12 @@ while True:
                     with open("/opt/seen", "a") as seen:
                         print("met", *found, sep="\\n", file=seen)
             finally:
-                libc.ptrace(17, pid, 0, 0)  # PTRACE_DETACH: what became a program of the image shall end
+                # What became a program of the image shall end, and the holder shall see it: the end of a process that
+                # is traced is for the tracer to take (ptrace(2)).
+                libc.ptrace(0x4207, pid, 0, 0)  # PTRACE_INTERRUPT
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, 0x40000000)  # __WALL
+                libc.ptrace(17, pid, 0, 0)  # PTRACE_DETACH
                 os.kill(pid, signal.SIGCONT)
 """
 
