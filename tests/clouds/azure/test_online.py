@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pytest_azchroot.cli import main
+from pytest_azchroot.clouds.azure import shared
 from pytest_azchroot.emulator.pytest_plugin import AzureEmulator
 
 from . import places
@@ -31,6 +32,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "images"
     directory.mkdir()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shared, "SYSTEM", tmp_path / "run")  # where builds of this host meet: not the real one
     return directory
 
 
