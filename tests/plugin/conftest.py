@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_azchroot.sandbox import connection, sandbox
+
 APPLETS = ("sh", "cat", "chmod", "cp", "echo", "false", "grep", "id", "ln", "ls", "mkdir", "mount", "mv", "ps", "rm", "sync",
            "sleep", "stat", "test", "touch", "true", "umount")  # fmt: skip
 
@@ -124,3 +126,11 @@ def workshop(pytester: pytest.Pytester, base_image: Path, monkeypatch: pytest.Mo
     workshop = Workshop(pytester, base_image)
     yield workshop
     workshop.wait_until_clean()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second is enough for a disk to be let go, where it will not be."""
+    monkeypatch.setattr(sandbox, "_FREE_PATIENCE", 1.0)
+    patience = "from pytest_azchroot.sandbox import checks; checks._UNUSED_PATIENCE = 1.0"
+    monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{patience}; main()"))

@@ -44,6 +44,7 @@ def test_without_steps_every_check_of_a_disk_that_cannot_be_mounted_is_an_error(
     result.assert_outcomes(errors=2, skipped=1)
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_disk_that_is_not_let_go_does_not_seal(workshop: Workshop) -> None:
     """This process holds the image's device open, past the patience of the strict close and of the release."""
     workshop.image(

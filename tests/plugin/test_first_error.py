@@ -146,6 +146,7 @@ def test_an_image_that_does_not_mount(workshop: Workshop) -> None:
     assert result.ret == 1
 
 
+@pytest.mark.usefixtures("impatient")
 def test_an_image_that_is_held_on_a_cloud_that_does_not_detach(workshop: Workshop) -> None:
     make(workshop, "detaching", "deleting", yaml="checks: none", test_10=HELD)
     result = workshop.run("-rs")
