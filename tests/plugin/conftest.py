@@ -132,5 +132,7 @@ def workshop(pytester: pytest.Pytester, base_image: Path, monkeypatch: pytest.Mo
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second is enough for a disk to be let go, where it will not be."""
     monkeypatch.setattr(sandbox, "_FREE_PATIENCE", 1.0)
-    patience = "from pytest_azchroot.sandbox import checks; checks._UNUSED_PATIENCE = 1.0"
-    monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{patience}; main()"))
+    held = "from pytest_azchroot.sandbox import checks; checks._UNUSED_PATIENCE = 1.0"
+    bound = "from pytest_azchroot.disk import loop; loop.release.__kwdefaults__['patience'] = 1.0"
+    patched = connection._BOOTSTRAP.replace("main()", f"{held}; {bound}; main()")
+    monkeypatch.setattr(connection, "_BOOTSTRAP", patched)
