@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,9 @@ from .terms import IMAGE, PROFILE, SERIES, VERSION
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it, and say what came out."""
     options = _options(arguments)
+    load, processors = os.getloadavg()[0], os.cpu_count()
+    busy = ": wall times are not worth much now" if load > 0.5 else ""
+    print(f"load average {load:.2f}, {processors} processors{busy}", flush=True)
     failures = []
     with _directory(options.keep) as directory:
         image = make_platform_image(directory / "debian.raw", make_userland(directory / "userland"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -65,13 +66,14 @@ def _prepare(stage: Stage) -> None:
 
 
 def _run(stage: Stage, tool: str, published: str, number: int) -> tuple[Run, Build]:
-    name, before, began = f"{tool}-{published}-{number}", len(stage.calls()), time.time()
+    name, before = f"{tool}-{published}-{number}", len(stage.calls())
+    processor, began = _processor(), time.time()
     if tool == PACKER:
         made = packer.build(stage, name, {**SOURCES["platform"], **packer.target(published, number)})
     else:
         made = suite.build(stage, name, published, number)
-    ended, calls = time.time(), stage.calls()[before:]
-    zero = _zero(stage)
+    ended, processor = time.time(), _processor() - processor
+    zero, calls = _zero(stage), stage.calls()[before:]
     parts = course(calls, critical_path(PROFILE, published), began=began - zero, ended=ended - zero)
     artifact = (image_id if published == IMAGE else version_id)(number)
     return Run(
@@ -79,10 +81,17 @@ def _run(stage: Stage, tool: str, published: str, number: int) -> tuple[Run, Bui
         published,
         artifact,
         made.ended.seconds,
+        processor,
         calls=Counter(str(call["name"]) for call in calls),
         course=parts,
         stages={} if tool == PACKER else suite.stages(made),
     ), made
+
+
+def _processor() -> float:
+    """Seconds that all programs had which have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def _zero(stage: Stage) -> float:

@@ -25,6 +25,8 @@ class Run:
     artifact: str
     """The id of what it was to publish."""
     seconds: float
+    processor: float = 0.0
+    """Seconds of processor time, of all its processes: what a busy machine does not change much."""
     failure: str = ""
     """What is wrong with it; empty: its image is as it should be."""
     calls: Counter[str] = field(default_factory=Counter)
@@ -95,7 +97,8 @@ class Comparison:
             if runs := self.of(tool):
                 each = " ".join(f"{run.seconds:.2f}" for run in runs)
                 typical = _typical(runs)
-                yield f"  {tool:8} {self.wall(tool):6.2f} s   of {each};   {typical.calls.total()} calls"
+                rest = f"processor {typical.processor:.2f} s, {typical.calls.total()} calls"
+                yield f"  {tool:8} {self.wall(tool):6.2f} s   of {each};   {rest}"
         yield f"  critical path: {critical_path(self.profile, self.published).formula}"
         yield from (f"  {target}" for target in self.targets)
         for tool in (PACKER, OURS):

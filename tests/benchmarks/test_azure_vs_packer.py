@@ -44,13 +44,15 @@ def test_medians_are_held_against_the_targets(terms: Terms, packer: float, ours:
 
 
 def test_a_wrong_image_is_a_failure_and_its_time_counts_for_nothing() -> None:
-    found = Comparison(PLAIN, PROFILE, IMAGE, [*runs(16, 11), Run(OURS, IMAGE, "id", 0.1, "id is not as it should be")])
+    found = Comparison(
+        PLAIN, PROFILE, IMAGE, [*runs(16, 11), Run(OURS, IMAGE, "id", 0.1, failure="id is not as it should be")]
+    )
     assert found.failures == ["no Retry-After, managed image: azchroot: id is not as it should be"]
     assert found.wall(OURS) == 11
 
 
 def test_where_no_run_was_right_there_is_nothing_to_compare() -> None:
-    found = Comparison(PLAIN, PROFILE, IMAGE, [Run(OURS, IMAGE, "id", 0.1, "wrong")])
+    found = Comparison(PLAIN, PROFILE, IMAGE, [Run(OURS, IMAGE, "id", 0.1, failure="wrong")])
     assert found.targets == []
     assert len(found.failures) == 1 and list(found.lines())
 
