@@ -54,6 +54,7 @@ class Calls:
         self.before = before
         self.after = after
         self._lock: Final = threading.Lock()
+        self._thread: Final = threading.local()
         self._calls: list[Call] = []
         self._waits: list[Wait] = []
 
@@ -76,11 +77,15 @@ class Calls:
 
     @contextmanager
     def waiting(self, doing: str) -> Iterator[None]:
-        """Note that somebody waits for an operation inside."""
-        began = time.monotonic()
+        """Note that somebody waits for an operation inside. A wait within a wait of the same thread is no other."""
+        if getattr(self._thread, "waits", False):
+            yield
+            return
+        began, self._thread.waits = time.monotonic(), True
         try:
             yield
         finally:
+            self._thread.waits = False
             with self._lock:
                 self._waits.append(Wait(doing, time.monotonic() - began))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -54,7 +53,7 @@ class Azure:
         self._transport = Transport(self.calls)
         self._lock = threading.Lock()
         self._clients: dict[str, ComputeManagementClient] = {}
-        self._operations: weakref.WeakSet[Operation[Any]] = weakref.WeakSet()
+        self._operations: list[Operation[Any]] = []
 
     def compute(self, subscription_id: str) -> ComputeManagementClient:
         """The compute part of a subscription. What it raises is to be :func:`~.refusals.explained`."""
@@ -80,7 +79,7 @@ class Azure:
             poller = call(*args, polling=polling, **options)
         operation = Operation(doing, poller, polling, stop=stop, calls=self.calls)
         with self._lock:
-            self._operations.add(operation)
+            self._operations = [*(each for each in self._operations if not each.done()), operation]
         return operation
 
     def close(self) -> None:
@@ -148,10 +147,13 @@ class Operation(Generic[T]):
             )
         with explained(self.doing):
             try:
-                return self._poller.result()
+                result = self._poller.result()
             except StoppedError as stopped:
                 what = f"{self.doing}: nobody asks about it any more"
                 raise AzureError(what, hint="Azure goes on with it") from stopped
+        if self._polling.has_failed:  # the SDK overlooks it where the first answer says so
+            raise AzureError(f"{self.doing} failed", why=f"Azure says {self._polling.status()!r}, and not why")
+        return result
 
     def cancel(self) -> None:
         """Stop asking about it. Azure goes on with it."""

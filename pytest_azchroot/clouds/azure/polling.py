@@ -21,6 +21,10 @@ from pytest_azchroot.clouds.azure.retries import ASK_ONCE
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
+_ANSWER_WITHIN = 30.0
+"""Seconds. What is asked is small, and another try costs nothing."""
+_FAILED = frozenset({"failed", "canceled"})
+
 
 class StoppedError(Exception):
     """Nobody asks any more."""
@@ -36,7 +40,7 @@ class Polling(ARMPolling):
     """
 
     def __init__(self, pace: Pace, *, stop: threading.Event) -> None:
-        for_each_request: dict[str, Any] = {ASK_ONCE: True}
+        for_each_request: dict[str, Any] = {ASK_ONCE: True, "read_timeout": _ANSWER_WITHIN}
         super().__init__(**for_each_request)
         self._pace = pace
         self._stop = stop
@@ -51,6 +55,11 @@ class Polling(ARMPolling):
         finally:
             self.ended.set()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether Azure says so."""
+        return self.status().lower() in _FAILED
+
     def _poll(self) -> None:
         self._rest(self._pace.first)
         while not self.finished():
@@ -61,7 +70,7 @@ class Polling(ARMPolling):
             self._status = self._operation.get_status(response)
             if not self.finished():
                 self._rest(self._delay_until_next(response))
-        if self.status().lower() in {"failed", "canceled"}:
+        if self.has_failed:
             raise OperationFailed("Operation failed or canceled")
         final = self._operation.get_final_get_url(self._pipeline_response)
         if final:

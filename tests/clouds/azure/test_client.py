@@ -11,16 +11,18 @@ from typing import Any
 
 import pytest
 
-from pytest_azchroot.clouds.azure import retries
+from pytest_azchroot.clouds.azure import polling, retries
 from pytest_azchroot.clouds.azure.calls import Call, Calls
 from pytest_azchroot.clouds.azure.client import Azure, Operation
 from pytest_azchroot.clouds.azure.credentials import credential
 from pytest_azchroot.clouds.azure.environments import PUBLIC, Environment
 from pytest_azchroot.clouds.azure.pace import Pace
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError
+from pytest_azchroot.emulator.http import Response
 from pytest_azchroot.emulator.pytest_plugin import AzureEmulator
 from pytest_azchroot.emulator.settings import Settings
 from pytest_azchroot.spec.model import ImageSpec
+from tests.emulator.serving import serving
 
 pytestmark = pytest.mark.root
 
@@ -198,6 +200,27 @@ def test_a_token_that_comes_late(azure: Azure, azure_emulator: AzureEmulator) ->
     assert make(azure, azure_emulator).wait(PATIENCE)["name"] == "x"
 
 
+def test_a_question_that_nobody_answers(
+    azure: Azure, azure_emulator: AzureEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling, "_ANSWER_WITHIN", 0.2)
+    azure_emulator.fault(call="GET DiskOperations", nth=1, delay=2.0)
+    assert make(azure, azure_emulator).wait(PATIENCE)["name"] == "x"
+    assert [call.status for call in azure.calls.all() if call.name == "GET DiskOperations"] == [None, 200]
+
+
+@pytest.mark.parametrize("state", ["Failed", "Canceled"])
+def test_it_has_failed_already(azure_emulator: AzureEmulator, state: str) -> None:
+    answer = Response.of_json(200, {"name": "x", "properties": {"provisioningState": state}})
+    with serving(lambda _: answer, azure_emulator.assembly.authority, tls=True) as served:
+        here = Environment("here", PUBLIC.authority, served.url, PUBLIC.audience)
+        azure = Azure(credential(ImageSpec(), None, PUBLIC), environment=here)
+        operation = make(azure, azure_emulator)
+        with pytest.raises(AzureError, match=f"creating disk x failed: Azure says '{state}'"):
+            operation.wait(PATIENCE)
+        azure.close()
+
+
 class TestWhatTakesTime:
     @pytest.fixture
     def azure_emulator_settings(self, azure_emulator_settings: Settings) -> Settings:
@@ -211,8 +234,9 @@ class TestWhatTakesTime:
         assert 2 <= len(asked(azure_emulator, "GET DiskOperations")) <= 12
 
     def test_ends_while_something_else_does(self, azure: Azure, azure_emulator: AzureEmulator) -> None:
+        before = {*pollers()}
         made = [make(azure, azure_emulator, name) for name in "ab"]
-        assert len(pollers()) == 2
+        assert len({*pollers()} - before) == 2
         assert all(operation.wait_done(PATIENCE) for operation in made)
 
     def test_when_azure_says_how_often(self, azure: Azure, azure_emulator: AzureEmulator) -> None:
@@ -244,12 +268,22 @@ class TestEndless:
         operation.cancel()
         assert threads and gone(threads) and operation.done()
 
+    def test_azure_has_asked_to_wait(self, azure: Azure, azure_emulator: AzureEmulator, said: list[str]) -> None:
+        azure_emulator.fault(operation="disks.create", endless=True)
+        azure_emulator.fault(call="GET DiskOperations", status=429, retry_after=60)
+        operation = make(azure, azure_emulator)
+        while azure.calls.count < 2:
+            assert not operation.done()
+        threads = pollers()
+        operation.cancel()
+        assert threads and gone(threads) and said == []
+
     def test_closing(self, azure: Azure, operation: Operation[Any], azure_emulator: AzureEmulator) -> None:
         threads = pollers()
         assert threads
+        del operation  # whether or not somebody holds it
         azure.close()
         assert gone(threads)
-        del operation
 
     def test_limits_that_others_share(self, azure: Azure, azure_emulator: AzureEmulator) -> None:
         allowed = threading.Semaphore(0)
@@ -321,6 +355,17 @@ def test_where_time_went(azure_emulator: AzureEmulator) -> None:
         ("GET DiskOperations", 1, 0),
         ("GET disks", 1, 0),
     }
+
+
+def test_a_wait_within_a_wait() -> None:
+    calls = Calls()
+    with calls.waiting("all of it"):
+        for doing in ("one", "two"):
+            with calls.waiting(doing):
+                pass
+    with calls.waiting("more"):
+        pass
+    assert [wait.doing for wait in calls.waits] == ["all of it", "more"]
 
 
 def test_what_a_hook_raises(azure_emulator: AzureEmulator) -> None:
