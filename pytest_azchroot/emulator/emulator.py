@@ -244,7 +244,7 @@ def _seed(azure: Azure) -> None:
         if azure.state.get(settings.machine_id) is None:
             machine = settings.machine
             properties = machines.model(machine.name, machine.size, settings.machine_id, asked={})
-            properties["vmId"] = machine.vm_id
+            properties["vmId"] = settings.vm_id
             if settings.family == "nvme":
                 properties["storageProfile"]["diskControllerType"] = "NVMe"
             body: Json = {

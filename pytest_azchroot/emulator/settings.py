@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,6 @@ Overlap = Literal["accept", "conflict"]
 
 SUBSCRIPTION = "22222222-2222-2222-2222-222222222222"
 TENANT = "33333333-3333-3333-3333-333333333333"
-VM_ID = "44444444-4444-4444-4444-444444444444"
 IMMEDIATE = 0.0
 
 
@@ -106,7 +106,9 @@ class Machine:
     name: str = "vm1"
     size: str = "Standard_D4s_v5"
     zone: str | None = None
-    vm_id: str = VM_ID
+    vm_id: str | None = None
+    """By default one of the emulator's directory: builds on one host that ask different emulators are on different
+    machines, and share no rate limits."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,11 @@ class Settings:
         """The id of :attr:`machine`."""
         compute = f"/subscriptions/{self.subscription}/resourceGroups/{self.machine.group}/providers/Microsoft.Compute"
         return f"{compute}/virtualMachines/{self.machine.name}"
+
+    @property
+    def vm_id(self) -> str:
+        """The unique id of :attr:`machine`."""
+        return self.machine.vm_id or str(uuid.uuid5(uuid.NAMESPACE_URL, self.directory.absolute().as_uri()))
 
     @property
     def device_directory(self) -> Path:

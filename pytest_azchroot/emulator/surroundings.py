@@ -65,8 +65,10 @@ class Surroundings:
 
     @property
     def builds(self) -> dict[str, str]:
-        """For builds of this project: devices of attached disks are there, and not in ``/dev``."""
-        return {"AZCHROOT_DEVICES": str(self.settings.device_directory.absolute())}
+        """For builds of this project: devices of attached disks are there, and not in ``/dev``; and where no rate
+        limits hold nobody need keep them."""
+        free = {} if self.settings.throttled else {"AZCHROOT_RATE_LIMITS": "off"}
+        return {"AZCHROOT_DEVICES": str(self.settings.device_directory.absolute()), **free}
 
     @property
     def calls(self) -> Path:

@@ -63,7 +63,7 @@ def test_a_token_for_something_else_is_refused(whole: Assembly, settings: Settin
 def test_the_metadata_is_that_of_the_machine(whole: Assembly, settings: Settings) -> None:
     url = "http://169.254.169.254/metadata/instance/compute?api-version=2021-02-01"
     found = requests.get(url, headers={"Metadata": "true"}, timeout=10).json()
-    assert found["resourceId"] == settings.machine_id and found["vmId"] == settings.machine.vm_id
+    assert found["resourceId"] == settings.machine_id and found["vmId"] == settings.vm_id
 
 
 def test_it_speaks_tls_too(whole: Assembly, monkeypatch: pytest.MonkeyPatch) -> None:

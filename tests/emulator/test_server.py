@@ -175,7 +175,7 @@ def test_handlers_come_first(settings: Settings) -> None:
 
     with Emulator(settings, handlers=[handle]) as emulator:
         assert ask(emulator, "GET", "/metadata/instance").body == b"mine"
-        assert emulator.machine()["properties"]["vmId"] == settings.machine.vm_id
+        assert emulator.machine()["properties"]["vmId"] == settings.vm_id
 
 
 def test_tokens_are_checked(settings: Settings) -> None:

@@ -40,7 +40,7 @@ def machine_of(emulator: AzureEmulator) -> Machine:
         location=settings.location,
         resource_id=settings.machine_id,
         size=settings.machine.size,
-        vm_id=settings.machine.vm_id,
+        vm_id=settings.vm_id,
     )
 
 
@@ -79,6 +79,7 @@ class Builds:
     def __init__(self, emulator: AzureEmulator, meeting: Path, results: Path) -> None:
         self._order = {"machine": asdict(machine_of(emulator)), "meeting": str(meeting), "results": str(results)}
         self._results = results
+        self._meeting = meeting
         self._environment = emulator.environment
         results.mkdir(exist_ok=True)
 
@@ -90,6 +91,10 @@ class Builds:
         """
         wanted = json.dumps({**self._order, "disks": list(disks), **order})
         return subprocess.Popen([sys.executable, "-m", __name__, wanted], env=self._environment)
+
+    def requests(self) -> list[Path]:
+        """What waits in the queue."""
+        return list(self._meeting.glob("queue/*.request"))
 
     def found(self) -> dict[str, Json]:
         """What became of them, by the disk."""

@@ -61,7 +61,7 @@ class Stage:
     def tags(self, run: str, *, host: str | None = None, hours: float = 24) -> dict[str, str]:
         """Of what is temporary."""
         expires = datetime.now(timezone.utc) + timedelta(hours=hours)
-        vm = self.emulator.settings.machine.vm_id if host is None else host
+        vm = self.emulator.settings.vm_id if host is None else host
         return {"azchroot-run": run, "azchroot-host": vm, "azchroot-expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}"}
 
     def disk(self, name: str, tags: dict[str, str]) -> str:
@@ -139,7 +139,7 @@ def stage(
 @contextmanager
 def living(stage: Stage, *, host: str | None = None) -> Iterator[tuple[str, Callable[..., None], Callable[[], None]]]:
     """A process that holds its journal. Yields its run, what writes into the journal, and what kills it."""
-    vm = stage.emulator.settings.machine.vm_id if host is None else host
+    vm = stage.emulator.settings.vm_id if host is None else host
     command = [sys.executable, "-c", KILLED, vm]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
@@ -251,7 +251,7 @@ def test_a_version_that_failed_is_deleted_with_its_disk(stage: Stage, tmp_path: 
 
 def test_tags_of_other_machines(stage: Stage) -> None:
     """By their expiry alone; attached disks are let go only where they were made."""
-    vm = stage.emulator.settings.machine.vm_id
+    vm = stage.emulator.settings.vm_id
     stage.disk("expired", stage.tags("r1", host="other", hours=-1))
     stage.snapshot(
         "expired-too", stage.disk("fresh", stage.tags("r2", host="other")), stage.tags("r1", host="other", hours=-1)
