@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+
+from tests.sandbox.machine import eventually, killed_at_last
 
 from .conftest import CHECKS, Workshop
 
@@ -35,8 +38,9 @@ HANGING_CHECK = """
 """
 
 
-def start(workshop: Workshop, *args: str) -> subprocess.Popen[str]:
-    """Start pytest on the workshop's images and wait until the test that hangs has begun."""
+@contextmanager
+def started(workshop: Workshop, *args: str) -> Iterator[subprocess.Popen[str]]:
+    """pytest on the workshop's images, when the test that hangs has begun; killed in the end."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-p", "no:randomly", "-rs", *args, "images"],
         cwd=workshop.pytester.path,
@@ -45,19 +49,17 @@ def start(workshop: Workshop, *args: str) -> subprocess.Popen[str]:
         text=True,
     )
     mark = workshop.pytester.path / "started"
-    deadline = time.monotonic() + 60
-    while not mark.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "the test never began"
-        time.sleep(0.02)
-    return process
+    with killed_at_last(process):
+        assert eventually(lambda: mark.exists() or process.poll() is not None, patience=60), "the test never began"
+        assert mark.exists(), process.communicate()[0]
+        yield process
 
 
 @pytest.mark.parametrize("hang", [HANG, HANGING_CHECK], ids=["step", "check"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 2), (signal.SIGTERM, 143)])
 def test_a_signal_tears_down(workshop: Workshop, hang: str, number: signal.Signals, code: int) -> None:
     workshop.image(test_10=hang, test_90=CHECKS)
-    with start(workshop) as process:
+    with started(workshop) as process:
         assert workshop.traces()
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
@@ -71,7 +73,7 @@ def test_a_signal_tears_down(workshop: Workshop, hang: str, number: signal.Signa
 @pytest.mark.parametrize("hang", [HANG, HANGING_CHECK], ids=["step", "check"])
 def test_kill_9_leaves_nothing(workshop: Workshop, hang: str) -> None:
     workshop.image(test_10=hang, test_90=CHECKS)
-    with start(workshop) as process:
+    with started(workshop) as process:
         process.kill()
     workshop.wait_until_clean()
     assert leftovers(workshop) == []

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandbox.machine import eventually, killed_at_last
+
 from .conftest import STEPS, Workshop
 
 pytestmark = pytest.mark.root
@@ -173,16 +175,15 @@ def test_an_interrupted_build_is_kept_only_if_always_is_said(
             chroot.run("sleep 1000")
     """
     workshop.image("x", test_10_steps=step)
+    ready = workshop.pytester.path / "ready"
     for keep, count in (("failed", 0), ("always", 1)):
         command = [sys.executable, "-m", "pytest", "-p", "no:randomly", f"--azchroot-keep={keep}", "images"]
-        with subprocess.Popen(command, cwd=workshop.pytester.path, stdout=subprocess.PIPE, text=True) as running:
-            ready = workshop.pytester.path / "ready"
-            while not ready.exists():
-                assert running.poll() is None
-                time.sleep(0.02)
+        running = subprocess.Popen(command, cwd=workshop.pytester.path, stdout=subprocess.PIPE, text=True)
+        with killed_at_last(running):
+            assert eventually(ready.exists, patience=60)
             time.sleep(0.1)
             running.send_signal(number)
-            output, _ = running.communicate()
+            output, _ = running.communicate(timeout=60)
         ready.unlink()
         assert running.returncode == code, output
         assert len(kept(workshop)) == count, output

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ import pytest
 from tests.disk import lvm_disk
 from tests.disk.lvm_disk import VOLUMES, place
 from tests.disk.lvm_writer import MIB, Group, Volume, write
+from tests.sandbox.machine import eventually, killed_at_last
 
 from .conftest import Workshop
 
@@ -116,12 +114,9 @@ def test_a_killed_build_leaves_nothing(lvm: Workshop) -> None:
     lvm.image(test_10=step)
     reached = lvm.pytester.path / "reached"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "images"]
-    with subprocess.Popen(command, cwd=lvm.pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-        deadline = time.monotonic() + 60
-        while not reached.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert reached.exists()
+    run = subprocess.Popen(command, cwd=lvm.pytester.path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with killed_at_last(run):
+        assert eventually(reached.exists, patience=60)
         assert any("backing_file" in trace for trace in lvm.traces())
-        os.kill(run.pid, signal.SIGKILL)
     lvm.wait_until_clean()
     assert not lvm.published()

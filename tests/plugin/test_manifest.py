@@ -16,7 +16,7 @@ from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.report.manifest import json_schema
 
 from .conftest import CHECKS, STEPS, Workshop
-from .test_ending import HANG, start
+from .test_ending import HANG, started
 
 pytestmark = pytest.mark.root
 
@@ -109,7 +109,7 @@ def test_an_image_whose_step_failed(workshop: Workshop) -> None:
 
 def test_an_image_that_was_interrupted(workshop: Workshop) -> None:
     workshop.image(test_10=HANG, test_90=CHECKS)
-    with start(workshop, "--azchroot-output", "out") as process:
+    with started(workshop, "--azchroot-output", "out") as process:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
     found = read(workshop.pytester.path / "out" / "x" / "manifest.json")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T", str, bytes)
 BUSYBOX = Path("/bin/busybox")
 PARTITION_START = 1 << 20
 
@@ -14,6 +18,22 @@ PARTITION_START = 1 << 20
 def run(*argv: str | Path) -> str:
     """A tool of the build machine; its output."""
     return subprocess.run([str(part) for part in argv], check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def killed_at_last(process: subprocess.Popen[T]) -> Iterator[subprocess.Popen[T]]:
+    """A program that may still run when a test is done with it, or has failed: Popen's own exit waits for its end."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def joined(thread: threading.Thread, *, patience: float = 60.0) -> None:
+    """Wait for the end of a thread, but not for ever."""
+    thread.join(patience)
+    assert not thread.is_alive(), f"{thread.name} does not end"
 
 
 def eventually(condition: Callable[[], bool], *, patience: float = 10.0) -> bool:

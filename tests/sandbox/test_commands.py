@@ -16,7 +16,7 @@ from pytest_azchroot.errors import SandboxError
 from pytest_azchroot.sandbox import CommandError, Sandbox
 from pytest_azchroot.sandbox.pump import Pump
 
-from .machine import children_of, eventually, run
+from .machine import children_of, eventually, joined, run
 
 pytestmark = pytest.mark.root
 
@@ -267,7 +267,7 @@ def test_an_interrupt_ends_the_command_and_leaves_the_sandbox(sandbox: Sandbox) 
     thread.start()
     with pytest.raises(KeyboardInterrupt):
         sandbox.inside("touch /tmp/begun; sleep 1000; echo late")
-    thread.join()
+    joined(thread)
     assert sandbox.survivors() == ()
     assert sandbox.inside("echo usable").stdout == "usable\n"
 
@@ -290,7 +290,7 @@ def test_two_threads_wait_for_each_other(sandbox: Sandbox) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        joined(thread)
     assert sorted(results) == [f"{text}\n" for text in "abcdef"]
 
 

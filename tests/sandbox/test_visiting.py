@@ -21,7 +21,7 @@ from pytest_azchroot.errors import SandboxError
 from pytest_azchroot.sandbox import Sandbox, layout, visiting
 from tests.typist import Typist, azchroot, typing
 
-from .machine import descendants_of, eventually, is_alive
+from .machine import descendants_of, eventually, is_alive, joined, killed_at_last
 
 pytestmark = pytest.mark.root
 
@@ -89,10 +89,10 @@ def test_what_visitors_run_is_no_survivor(build: Sandbox, typist: Typist) -> Non
 
 def test_a_visitor_without_a_terminal_who_is_killed_leaves_nothing(build: Sandbox, directory: Path) -> None:
     stubborn = ["sh", "-c", "trap '' HUP TERM PIPE; echo here; sleep 1000; sleep 1000"]
-    with subprocess.Popen(azchroot("shell", directory, "--", *stubborn), stdout=subprocess.PIPE, text=True) as visitor:
+    visitor = subprocess.Popen(azchroot("shell", directory, "--", *stubborn), stdout=subprocess.PIPE, text=True)
+    with killed_at_last(visitor):
         assert visitor.stdout is not None and visitor.stdout.readline() == "here\n"
         assert "sleep 1000" in build.inside("ps").stdout
-        visitor.kill()
     assert eventually(lambda: "sleep 1000" not in build.inside("ps").stdout)
     assert build.survivors() == ()
 
@@ -104,10 +104,10 @@ def test_the_end_of_an_overlay_ends_its_visitors(build: Sandbox, directory: Path
         typist.wait_for("[web] / # ")
         typist.run("touch /new")
         assert [write.path for write in build.writes()] == ["/new"]
-        dropped = threading.Thread(target=build.drop_overlay)
+        dropped = threading.Thread(target=build.drop_overlay, daemon=True)
         dropped.start()
         typist.wait_for("azchroot: ended: the build drops the overlay that this was written to")
-        dropped.join()
+        joined(dropped)
     assert build.survivors() == ()
     with typing(azchroot("shell", directory, "--", "ls", "/new")) as typist:
         typist.wait_for("No such file")
@@ -293,7 +293,8 @@ def test_what_runs_in_an_image_is_no_build(build: Sandbox, directory: Path, tmp_
     impostor = threading.Thread(
         target=lambda: build.outside(
             command, check=False, output=lambda _, data: began.set() if data == b"ready\n" else None
-        )
+        ),
+        daemon=True,
     )
     impostor.start()
     assert began.wait(30)
@@ -301,4 +302,4 @@ def test_what_runs_in_an_image_is_no_build(build: Sandbox, directory: Path, tmp_
     assert found.holder == build.holder
     for each in descendants_of(build.holder):
         os.kill(each, signal.SIGKILL)
-    impostor.join()
+    joined(impostor)

@@ -240,7 +240,10 @@ class waiting:  # noqa: N801 - reads as a function
         return self._process
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+        try:
+            self._process.communicate(timeout=60)
+        finally:
+            self._process.kill()
 
 
 def test_the_unfinished_disk_of_a_build_is_not_written(web: Path) -> None:
@@ -277,6 +280,6 @@ def test_a_file_that_a_virtual_machine_has(web: Path) -> None:
 def test_sigterm_closes_it_well(web: Path) -> None:
     with waiting(web, "--write") as writer:
         writer.terminate()
-        assert writer.wait() == 128 + signal.SIGTERM
+        assert writer.wait(60) == 128 + signal.SIGTERM
     assert is_clean(web)
     assert "needs_recovery" not in features(web)
