@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_azchroot import chain
 from pytest_azchroot.clouds import TakesUp
 from pytest_azchroot.collector import PublishItem, directory_of
 from pytest_azchroot.errors import AzchrootError
@@ -37,7 +38,8 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
 def _problems(suites: Suites, suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
     if suite.starts_from_itself:
         yield f"its source is made by {some([source.image.name for source in suite.sources])}, which starts from it"
-    coming = frozenset(suite.needs for _ in suite.sources if suite.needs)
+    names = (chain.coming(suite.image) for _ in suite.sources)
+    coming = frozenset(name for name in names if name is not None)
     cloud = suite.build.cloud
     publishing = any(isinstance(item, PublishItem) and item.suite is suite for item in items)
     try:

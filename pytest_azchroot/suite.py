@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pytest_azchroot import chain
 from pytest_azchroot.build import Build
 from pytest_azchroot.clouds import Accountable, Artifact
 from pytest_azchroot.collector import ImageDirectory, PublishItem, is_step
@@ -92,19 +93,13 @@ class Suite:
 
     @property
     def needs(self) -> str | None:
-        """The file that its disk starts from, if it is a file."""
-        source = self.image.spec.source
-        return None if source is None else self._file(source)
+        """What its disk starts from, if another image may publish it."""
+        return chain.needs(self.image)
 
     @property
     def makes(self) -> frozenset[str]:
-        """The files that it will publish."""
-        return frozenset(() if self.policy.switched_off else map(self._file, self.image.spec.output))
-
-    def _file(self, name: str) -> str:
-        """A file named in image.yaml, by the one path that it has whatever links lead to it; itself not followed."""
-        path = self.image.path / name
-        return str(path.parent.resolve() / path.name)
+        """What it will publish."""
+        return frozenset() if self.policy.switched_off else chain.makes(self.image)
 
     @property
     def can_begin(self) -> bool:

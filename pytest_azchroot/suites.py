@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_azchroot import chain
 from pytest_azchroot.build import Build
 from pytest_azchroot.clouds import Cloud, Order
 from pytest_azchroot.collector import ImageDirectory, PublishItem, directory_of, in_written_order
@@ -79,7 +80,9 @@ class Suites:
         self._leave_checks(items)
         publishing = [item.suite for item in items if isinstance(item, PublishItem)]
         for suite in self:
-            suite.sources = [each for each in publishing if each is not suite and suite.needs in each.makes]
+            suite.sources = [
+                each for each in publishing if each is not suite and chain.are_met(suite.needs, each.makes)
+            ]
         items[:] = in_written_order(
             items, index, lambda directory: [source.directory for source in self._suites[directory.path].sources]
         )

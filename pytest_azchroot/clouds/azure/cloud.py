@@ -21,8 +21,7 @@ from pytest_azchroot.leaving import Leaving
 from pytest_azchroot.spec import BUILTIN_CLOUDS
 
 if TYPE_CHECKING:
-    from azure.core.credentials import TokenCredential
-
+    from pytest_azchroot.clouds.azure.credentials import Steady
     from pytest_azchroot.clouds.azure.session import Session
 
 # ruff: noqa: PLC0415  Azure's SDKs take half a second to load: not before they are needed
@@ -41,7 +40,7 @@ class AzureCloud:
         self._lock = threading.RLock()
         self._machine: Machine | None = None
         self._journal: Journal | None = None
-        self._credentials: dict[object, TokenCredential] = {}
+        self._credentials: dict[object, Steady] = {}
         self._sessions: dict[Path, Session] = {}
         self._journals: dict[str, Path] = {}
         """Of earlier runs whose artifacts are taken up."""
@@ -93,9 +92,12 @@ class AzureCloud:
         with self._lock, Leaving() as stack:
             if self._journal is not None:
                 stack.callback(self._journal.close)
+            for credential in self._credentials.values():
+                stack.callback(credential.close)
             for session in self._sessions.values():
                 stack.callback(session.azure.close)
             self._sessions.clear()
+            self._credentials.clear()
             self._journal = None
 
     # -- the way in

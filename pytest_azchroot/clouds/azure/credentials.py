@@ -34,7 +34,7 @@ _AUDIENCE = "api://AzureADTokenExchange"
 
 def credential(
     spec: ImageSpec, machine: Machine | None, environment: Environment, *, calls: Calls | None = None
-) -> TokenCredential:
+) -> Steady:
     """The credential that the options name; without any, that of azure-identity's default chain: the environment's,
     the machine's, the Azure CLI's. Threads may share it; its errors are :exc:`CredentialError`.
 
@@ -74,14 +74,14 @@ def _kind(spec: ImageSpec) -> str | None:
     return None if spec.client_id is None else "client_id"
 
 
-def _azure_cli(spec: ImageSpec) -> TokenCredential:
+def _azure_cli(spec: ImageSpec) -> Steady:
     from azure.identity import AzureCliCredential  # noqa: PLC0415 - it is slow to import
 
     hint = "run `az login`, as the user who builds"
     return Steady(AzureCliCredential(tenant_id=spec.tenant_id or ""), who="the Azure CLI's login", hint=hint)
 
 
-def _assigned(client_id: str, common: dict[str, Any]) -> TokenCredential:
+def _assigned(client_id: str, common: dict[str, Any]) -> Steady:
     from azure.identity import ManagedIdentityCredential  # noqa: PLC0415 - it is slow to import
 
     return Steady(
@@ -91,7 +91,7 @@ def _assigned(client_id: str, common: dict[str, Any]) -> TokenCredential:
     )
 
 
-def _default(common: dict[str, Any]) -> TokenCredential:
+def _default(common: dict[str, Any]) -> Steady:
     from azure.identity import DefaultAzureCredential  # noqa: PLC0415 - it is slow to import
 
     return Steady(
@@ -103,7 +103,7 @@ def _default(common: dict[str, Any]) -> TokenCredential:
 
 def _application(
     kind: str, spec: ImageSpec, machine: Machine | None, environment: Environment, common: dict[str, Any]
-) -> TokenCredential:
+) -> Steady:
     from azure.identity import (  # noqa: PLC0415 - it is slow to import
         CertificateCredential,
         ClientAssertionCredential,

@@ -10,7 +10,8 @@ from typing import Any
 from pytest_azchroot.clouds import Artifact, Disk, Order
 from pytest_azchroot.clouds.azure import bodies
 from pytest_azchroot.clouds.azure.client import Operation
-from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError
+from pytest_azchroot.clouds.azure.destinations import version_id
+from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError, explained
 from pytest_azchroot.clouds.azure.session import Session, until
 from pytest_azchroot.errors import AzchrootError, PublishError, attach
 from pytest_azchroot.journal import Entry
@@ -31,6 +32,7 @@ class Target:
     id: str
     body: dict[str, Any]
     make: Callable[..., Any]
+    get: Callable[..., Any]
     remove: Callable[..., Any]
     names: tuple[str, ...]
     """Those that Azure's client wants to know it by."""
@@ -49,7 +51,9 @@ class _Making:
 
     target: Target
     entry: Entry
+    asked: bool = False
     operation: Operation[Any] | None = None
+    """None where it was refused, or nobody knows what became of the question."""
     made: bool = False
     left: bool = False
     """It goes on in Azure, and nobody waits for it any more."""
@@ -70,6 +74,7 @@ def publish(session: Session, order: Order, disk: Disk) -> Sequence[Artifact]:
     makings = [_Making(each, _intend(session, disk, each)) for each in wanted]
     try:
         for making in makings:
+            making.asked = True
             making.operation = _begin(session, order, disk, making.target)
         for making in makings:
             _finish(session, order, disk, making)
@@ -98,19 +103,14 @@ def targets(session: Session, order: Order, disk: Disk) -> list[Target]:
                 str(image),
                 bodies.image_body(source, spec, machine, disk_id=disk.id, tags=tags),
                 images.begin_create_or_update,
+                images.get,
                 images.begin_delete,
                 _names(image),
                 session.patience,
             )
         )
-    if (destination := spec.shared_image_destination) is not None:
-        version = GalleryImageVersionId(
-            machine.subscription_id if spec.subscription_id is None else spec.subscription_id,
-            destination.resource_group,
-            destination.gallery_name,
-            destination.image_name,
-            destination.image_version,
-        )
+    version, destination = version_id(spec, machine), spec.shared_image_destination
+    if version is not None and destination is not None:
         versions = session.azure.compute(version.subscription_id).gallery_image_versions
         wanted.append(
             Target(
@@ -118,6 +118,7 @@ def targets(session: Session, order: Order, disk: Disk) -> list[Target]:
                 str(version),
                 bodies.version_body(spec, destination, machine, disk_id=disk.id, tags=tags),
                 versions.begin_create_or_update,
+                versions.get,
                 versions.begin_delete,
                 _names(version),
                 spec.shared_image_gallery_timeout,
@@ -192,12 +193,13 @@ def _undo(session: Session, order: Order, makings: Sequence[_Making]) -> None:
         return
     failed: list[AzchrootError] = []
     for making in makings:
-        if making.operation is None and not making.made:
+        if not making.asked:
             making.entry.done()
             continue
         making.entry.note(abandoned="yes")
         try:
-            _remove(session, order, making.target)
+            if making.operation is not None or _is_ours(session, making.target):
+                _remove(session, order, making.target)
         except AzchrootError as error:
             failed.append(error)
         else:
@@ -207,6 +209,19 @@ def _undo(session: Session, order: Order, makings: Sequence[_Making]) -> None:
         for later in failed[1:]:
             attach(failed[0], later)
         raise failed[0]
+
+
+def _is_ours(session: Session, target: Target) -> bool:
+    """Whether it is there, and made by this run. Where the answer was lost, Azure may have begun; where something was
+    refused, a stranger's may be what was in the way."""
+    try:
+        with explained(f"looking for {_told(target)}"):
+            found = target.get(*target.names)
+    except AzureError as error:
+        if error.status != _MISSING:
+            raise
+        return False
+    return dict(found.get("tags") or {}).get("azchroot-run") == session.journal.run
 
 
 def _leave(session: Session, makings: Sequence[_Making]) -> None:

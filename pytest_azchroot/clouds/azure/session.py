@@ -13,7 +13,7 @@ from pytest_azchroot.clouds.azure.broker import Broker
 from pytest_azchroot.clouds.azure.calls import Calls
 from pytest_azchroot.clouds.azure.client import Azure, Operation
 from pytest_azchroot.clouds.azure.machine import Machine
-from pytest_azchroot.clouds.azure.refusals import AzureError
+from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError
 from pytest_azchroot.clouds.azure.sources import Source, resolve
 from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.journal import Entry, Journal
@@ -24,8 +24,8 @@ T = TypeVar("T")
 EXPIRY = timedelta(hours=24)
 """How long what is temporary may live before any sweep, of any host, takes it for forgotten."""
 
-_SLICE = 0.02
-"""Seconds between two looks at an operation, which is asked about in a thread, and whether the user wants to leave."""
+_SLICE = 0.2
+"""Seconds between two looks whether the user wants to leave."""
 _BUSY = 409
 _AGAIN = 0.5
 """Seconds until something is asked again that a resource was too busy for."""
@@ -78,7 +78,10 @@ class Session:
 
     def intend(self, kind: str, id: str, **facts: str) -> Entry:
         """Write down what is about to be asked for."""
-        return self.journal.intend(kind, id, subscription=self.machine.subscription_id, **facts)
+        where = {"environment": self.azure.environment.name}
+        if self.spec.metadata_host is not None:
+            where = {"metadata_host": self.spec.metadata_host}
+        return self.journal.intend(kind, id, subscription=self.machine.subscription_id, **where, **facts)
 
     def wait(self, operation: Operation[T], order: Order, *, timeout: float | None = None) -> T:
         """Wait for an operation, as long as the user does.
@@ -88,15 +91,21 @@ class Session:
         :raises AzureError: it has failed.
         :raises AzchrootError: the user wants to leave.
         """
-        deadline = time.monotonic() + (self.patience if timeout is None else timeout)
+        patience = self.patience if timeout is None else timeout
+        deadline = time.monotonic() + patience
         order.say(operation.doing)
         with self.calls.waiting(operation.doing):
-            while not operation.done() and time.monotonic() < deadline:
+            while not operation.wait_done(min(_SLICE, max(0.0, deadline - time.monotonic()))):
                 if order.interrupted():
                     operation.cancel()
                     raise AzchrootError(f"{operation.doing} was interrupted")
-                time.sleep(_SLICE)
-        return operation.wait(0)
+                if time.monotonic() >= deadline:
+                    break
+        try:
+            return operation.wait(0)
+        except OperationTimeoutError as error:
+            late = f"{operation.doing} did not end within {patience:g} s"
+            raise OperationTimeoutError(late, why=error.why, hint=error.hint) from error
 
     def insist(self, ask: Callable[[], T], order: Order) -> T:
         """Ask until the resource is not busy any more: with it, or with what it is part of, something else goes on.
