@@ -173,6 +173,8 @@ def tasks():
 STOP_ONCE = (
     _TASKS
     + """
+while not os.path.exists(sys.argv[2]):  # a command that runs by now, and is stopped, is continued by nobody
+    pass
 met = set()
 for pid in tasks():
     if pid not in met:

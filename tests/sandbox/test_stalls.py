@@ -57,7 +57,7 @@ def test_a_link_into_the_depth(sandbox: Sandbox, depth: int) -> None:
 
 
 def test_a_task_that_is_stopped_goes_on(attacked: Sandbox, tmp_path: Path) -> None:
-    start(attacked, attacks.STOP_ONCE)
+    start(attacked, attacks.STOP_ONCE, str(tmp_path))
     (tmp_path / "lent").write_bytes(bytes(1 << 20))
     for _ in range(20):
         attacked.copy_files([str(tmp_path / "lent")])  # the holder itself waits for this one
