@@ -183,7 +183,8 @@ def progress(status: int, body: Mapping[str, Any]) -> Progress:
     if state.lower() in {"failed", "canceled", "cancelled"}:
         error = body.get("error") or {}
         code, message = error.get("code") or state, error.get("message") or "Azure says no more"
-        return Progress(True, Failure("the operation failed", why=f"{code}: {message}", code=code))
+        hint = "it is Azure that has failed: run again; the machine's activity log may say more"
+        return Progress(True, Failure("the operation failed", why=f"{code}: {message}", hint=hint, code=code))
     return Progress(state.lower() == "succeeded")
 
 

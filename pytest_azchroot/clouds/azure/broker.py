@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_azchroot.clouds.azure import shared
-from pytest_azchroot.clouds.azure.asking import Asking, Model
+from pytest_azchroot.clouds.azure.asking import Asking, Model, failure
 from pytest_azchroot.clouds.azure.buckets import DISKS, READS, UPDATES, Budget
+from pytest_azchroot.clouds.azure.courses import Course, course
 from pytest_azchroot.clouds.azure.leader import Leader
 from pytest_azchroot.clouds.azure.luns import data_disks
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.queue import Answer, Failure, Queue, Request, What
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError
 from pytest_azchroot.clouds.azure.sizes import Sizes
-from pytest_azchroot.clouds.azure.underway import Operations
+from pytest_azchroot.clouds.azure.underway import Following, Operations
 
 if TYPE_CHECKING:
     from pytest_azchroot.clouds.azure.client import Azure
@@ -71,22 +72,20 @@ class Room:
 class Attaching:
     """A disk that Azure has accepted to attach."""
 
-    def __init__(self, broker: Broker, disk: str, lun: int, operation: str | None) -> None:
+    def __init__(self, lun: int, *, pause: float, look: Callable[[], None]) -> None:
         self.lun = lun
-        self._broker = broker
-        self._disk = disk
-        self._operation = operation
-        self._next = time.monotonic() + (_LONGEST if operation else _LOOK)
+        self._pause = pause
+        self._look = look
+        self._next = time.monotonic() + pause
 
     def check(self) -> None:
         """See whether it has failed. Cheap: asks Azure seldom, and only if the machine's budget has a question left.
 
         :raises AzureError: the disk does not come; with Azure's code and words.
         """
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + (_LONGEST if self._operation else _LOOK)
-        self._broker.underway(self._disk, self._operation)
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self._pause
+            self._look()
 
 
 class Broker:
@@ -109,7 +108,7 @@ class Broker:
         self._budget = Budget(home / "budget.json")
         self._operations = Operations(home / "operations.json", self._budget, self._asking.operation)
         self._sizes = Sizes(home / "sizes.json", self._asking.limit)
-        self._detaching: dict[str, str | None] = {}
+        self._detaching: dict[str, Following] = {}
         self._leader = Leader(
             self._asking,
             machine,
@@ -138,7 +137,11 @@ class Broker:
         """
         answer = self._asked("attach", disk_id, caching=caching, timeout=timeout, check=check)
         assert answer.lun is not None
-        return Attaching(self, disk_id, answer.lun, answer.operation)
+        doing = f"attaching {_name(disk_id)} to {self._machine.name}"
+        if answer.operation is None:
+            return Attaching(answer.lun, pause=_LOOK, look=lambda: self._look_for(disk_id, doing))
+        following = self._following(answer, disk_id, doing, lost=lambda: self._is_lost(disk_id))
+        return Attaching(answer.lun, pause=_LONGEST, look=following.check)
 
     def detach(
         self, disk_id: str, *, timeout: float = DETACH_TIMEOUT, hurry: bool | Callable[[], bool] = False
@@ -153,12 +156,13 @@ class Broker:
         hurries = hurry if callable(hurry) else lambda: hurry
         try:
             answer = self._asked("detach", disk_id, timeout=timeout, hurries=hurries)
-            self._detaching[disk_id.lower()] = answer.operation
         except OperationTimeoutError:
             if not hurries() or not self._budget.take(UPDATES, spare=True):
                 raise
             # Somebody has the lock and does not come back. The call is about this disk alone, so it harms nobody.
-            self._detaching[disk_id.lower()] = self._asking.change(attach=[], detach=[{"diskId": disk_id}])
+            answer = Answer(operation=self._asking.change(attach=[], detach=[{"diskId": disk_id}]))
+        doing = f"detaching {_name(disk_id)} from {self._machine.name}"
+        self._detaching[disk_id.lower()] = self._following(answer, disk_id, doing, lost=lambda: False)
 
     def wait_detached(
         self, disk_id: str, *, timeout: float = DETACH_TIMEOUT, check: Callable[[], object] = nothing
@@ -169,7 +173,7 @@ class Broker:
         :raises AzureError: detaching it has failed; with Azure's code and words.
         :raises OperationTimeoutError: it is still attached.
         """
-        name, began = disk_id.rsplit("/", 1)[-1], time.monotonic()
+        name, began = _name(disk_id), time.monotonic()
         trouble: AzureError | None = None
         while True:
             check()
@@ -177,12 +181,11 @@ class Broker:
                 if self._budget.take(DISKS) and self._is_free(disk_id):
                     return
             except AzureError as error:
-                if error.status is not None and error.status < 500 and error.status not in {408, 429}:
+                if course(failure(error)) is not Course.LATER:
                     raise
                 trouble = error
-            operation = self._detaching.get(disk_id.lower())
-            if operation is not None:
-                self._operations.check(operation, f"detaching {name} from {self._machine.name}")
+            if disk_id.lower() in self._detaching:
+                self._detaching[disk_id.lower()].check()
             elapsed = time.monotonic() - began
             if elapsed > timeout:
                 why = f"after {timeout:.0f} s" + ("" if trouble is None else f"; {trouble}")
@@ -201,20 +204,6 @@ class Broker:
         model = self._model()
         return Room(len(data_disks(model.body)), self._sizes.limit(model.size))
 
-    def underway(self, disk_id: str, operation: str | None) -> None:
-        """For :class:`Attaching`: see how it goes. Nobody knows the operation of a call whose answer was lost; then the
-        machine itself is looked at.
-
-        :raises AzureError: it has failed.
-        """
-        doing = f"attaching {disk_id.rsplit('/', 1)[-1]} to {self._machine.name}"
-        if operation is not None:
-            self._operations.check(operation, doing)
-        elif self._budget.take(READS):
-            there = {each.key for each in data_disks(self._asking.read().body) if not each.leaving}
-            if disk_id.lower() not in there:
-                raise AzureError(f"{doing} failed", why="Azure has given it up, or somebody has detached it")
-
     # -- asking the others
 
     def _asked(
@@ -228,7 +217,7 @@ class Broker:
         hurries: Callable[[], bool] = never,
     ) -> Answer:
         deadline, spare, pause = time.monotonic() + timeout, False, _PAUSE
-        telling = _Telling(self._say, f"{what} {disk_id.rsplit('/', 1)[-1]}")
+        telling = _Telling(self._say, f"{what}ing {_name(disk_id)}")
         with self._queue.asked(what, disk_id, caching=caching) as request:
             while True:
                 answer = self._queue.answered(request)
@@ -258,7 +247,7 @@ class Broker:
             return f"Azure's rate limit of {self._machine.name}"
         with shared.attempt(self._lock) as ours:
             if not ours:
-                return f"process {shared.holder(self._lock)}, which changes the disks of {self._machine.name}"
+                return f"process {shared.holder(self._lock)}, which changes the data disks of {self._machine.name}"
             if self._queue.answered(request) is None:
                 self._leader.serve(request, spare=spare, timeout=timeout)
         return None
@@ -267,7 +256,7 @@ class Broker:
         found = self._queue.note(request).failure
         doing = "attached to" if request.what == "attach" else "detached from"
         return OperationTimeoutError(
-            f"the disk {request.disk.rsplit('/', 1)[-1]} was not {doing} {self._machine.name} within {timeout:.0f} s",
+            f"the disk {_name(request.disk)} was not {doing} {self._machine.name} within {timeout:.0f} s",
             why=_words(found) if found else "other builds, or Azure's rate limits, were in the way",
             hint=found.hint if found else "run fewer builds at once on this machine",
             status=found.status if found else None,
@@ -276,12 +265,38 @@ class Broker:
 
     # -- asking Azure
 
+    def _following(self, answer: Answer, disk: str, doing: str, *, lost: Callable[[], bool]) -> Following:
+        return Following(self._operations, answer, disk=disk, doing=doing, lost=lost)
+
+    def _look_for(self, disk_id: str, doing: str) -> None:
+        """Nobody knows the operation of a call whose answer was lost; then the machine itself is looked at.
+
+        :raises AzureError: it does not have the disk any more.
+        """
+        if not self._budget.take(READS):
+            return
+        try:
+            there = {each.key for each in data_disks(self._asking.read().body) if not each.leaving}
+        except AzureError as error:
+            if course(failure(error)) is Course.LATER:
+                return
+            raise
+        if disk_id.lower() not in there:
+            raise AzureError(f"{doing} failed", why="Azure has given it up, or somebody has detached it")
+
+    def _is_lost(self, disk_id: str) -> bool:
+        """Whether a disk did not come, as far as can be known now."""
+        try:
+            return self._budget.take(DISKS) and self._is_free(disk_id)
+        except AzureError:  # the operation's own error is told, if the disk does not come
+            return False
+
     def _is_free(self, disk_id: str) -> bool:
         disk = self._asking.disk(disk_id)
         return disk is None or str(disk.get("managedBy") or "").lower() != self._machine.resource_id.lower()
 
     def _model(self) -> Model:
-        telling = _Telling(self._say, "look at the disks")
+        telling = _Telling(self._say, f"reading the virtual machine {self._machine.name}")
         while not self._budget.take(READS):
             telling.because(f"Azure's rate limit of {self._machine.name}")
             time.sleep(_LONGEST)
@@ -301,7 +316,7 @@ class _Telling:
         """It is this now."""
         if time.monotonic() - self._began > _PATIENCE and reason not in self._told:
             self._told.add(reason)
-            self._say(f"waiting for {reason} to {self._what}")
+            self._say(f"{self._what}: waiting for {reason}")
 
 
 def _good(answer: Answer) -> Answer:
@@ -310,6 +325,10 @@ def _good(answer: Answer) -> Answer:
     if found is not None:
         raise AzureError(found.what, why=found.why, hint=found.hint, status=found.status, code=found.code)
     return answer
+
+
+def _name(disk_id: str) -> str:
+    return disk_id.rsplit("/", 1)[-1]
 
 
 def _words(found: Failure | None) -> str:

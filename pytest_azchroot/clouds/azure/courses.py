@@ -71,14 +71,23 @@ def for_one(found: Failure) -> bool:
 def blamed(found: Failure, requests: Sequence[Request]) -> Request | None:
     """The request whose disk is named, by id or by name; None where there is none, or more than one."""
     text = (found.why or "").lower()
-    ids = {each.key: each for each in requests if re.search(re.escape(each.key) + _END, text)}
-    names = {each.key: each for each in requests if re.search(_BEGIN + re.escape(_name(each)) + _END, text)}
-    hit = list((ids or names).values())
+    ids = {each.key: each for each in requests if _has_id(text, each.key)}
+    named = {each.key: each for each in requests if _has_name(text, each.key)}
+    hit = list((ids or named).values())
     return hit[0] if len(hit) == 1 else None
 
 
-def _name(request: Request) -> str:
-    return request.key.rsplit("/", 1)[-1]
+def names(text: str, disk: str) -> bool:
+    """Whether a text is about a disk, by id or by name."""
+    return _has_id(text.lower(), disk.lower()) or _has_name(text.lower(), disk.lower())
+
+
+def _has_id(text: str, key: str) -> bool:
+    return re.search(re.escape(key) + _END, text) is not None
+
+
+def _has_name(text: str, key: str) -> bool:
+    return re.search(_BEGIN + re.escape(key.rsplit("/", 1)[-1]) + _END, text) is not None
 
 
 def pause(attempts: int, asked: float | None) -> float:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Sequence
 
-from pytest_azchroot.clouds.azure.asking import Asking, Json, Model
+from pytest_azchroot.clouds.azure.asking import Asking, Json, Model, failure
 from pytest_azchroot.clouds.azure.buckets import POLLS, Budget
+from pytest_azchroot.clouds.azure.courses import Course, course
 from pytest_azchroot.clouds.azure.luns import disk_key
 from pytest_azchroot.clouds.azure.queue import Failure, Request
 from pytest_azchroot.clouds.azure.refusals import AzureError
@@ -59,7 +60,7 @@ def replaced(asking: Asking, budget: Budget, model: Model, data_disks: list[Json
         try:
             heard = asking.operation(url)
         except AzureError as error:
-            if error.status is None or error.status >= 500 or error.status == 429:
+            if course(failure(error)) is Course.LATER:
                 continue
             raise
         if heard.failure is not None:

@@ -95,7 +95,7 @@ class Leader:
             self.operations.begun(url)
         luns = {request.id: lun for request, lun in plan.attach}
         for request in plan.requests:
-            self.queue.answer(request, Answer(luns.get(request.id), url))
+            self.queue.answer(request, Answer(luns.get(request.id), url, len(plan.requests)))
 
     def _sent(self, model: Model, plan: Plan, *, timeout: float) -> str | None:
         """The operation's address; None where there is nothing to wait for any more."""

@@ -7,6 +7,7 @@ dropped. Only the leader reads the queue; notes and answers are the leader's to 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import itertools
 import os
@@ -22,6 +23,7 @@ from pytest_azchroot.clouds.azure import shared
 
 What = Literal["attach", "detach"]
 _REQUEST, _ANSWER, _NOTE = ".request", ".answer", ".note"
+_OLD = 60.0
 _counter = itertools.count()
 
 
@@ -62,6 +64,8 @@ class Answer:
     """Of a disk that has been attached."""
     operation: str | None = None
     """Where to ask how the work goes; None where there is none, or nobody knows it."""
+    together: int = 1
+    """How many requests the operation is for: its failure may be another's."""
     failure: Failure | None = None
 
 
@@ -111,6 +115,7 @@ class Queue:
         """Requests of living processes without an answer, the oldest first. What the dead left is removed."""
         names = {each.name for each in self._directory.iterdir()}
         for name in names:
+            self._forget_unfinished(name)
             id_, dot, suffix = name.rpartition(".")
             if dot + suffix in {_ANSWER, _NOTE} and id_ + _REQUEST not in names:
                 (self._directory / name).unlink(missing_ok=True)
@@ -160,6 +165,13 @@ class Queue:
             return None
         finally:
             os.close(fd)
+
+    def _forget_unfinished(self, name: str) -> None:
+        """What somebody was writing when he was killed."""
+        path = self._directory / name
+        with contextlib.suppress(FileNotFoundError):  # it is finished now
+            if name.startswith(".") and time.time() - path.stat().st_mtime > _OLD:
+                path.unlink()
 
     def _drop(self, id_: str) -> None:
         for suffix in (_REQUEST, _ANSWER, _NOTE):

@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from pytest_azchroot.clouds.azure import shared
-from pytest_azchroot.clouds.azure.asking import Progress
+from pytest_azchroot.clouds.azure.asking import Progress, failure
 from pytest_azchroot.clouds.azure.buckets import POLLS, Budget
-from pytest_azchroot.clouds.azure.queue import Failure
+from pytest_azchroot.clouds.azure.courses import Course, course, names
+from pytest_azchroot.clouds.azure.queue import Answer, Failure
 from pytest_azchroot.clouds.azure.refusals import AzureError
 
 _FIRST, _GROWTH, _CEILING = 2.0, 1.5, 15.0
 """Seconds before the first question, how the pauses grow, and the longest. Attaching takes 6 s or so (recorded)."""
+_GRACE = 15.0
+"""Seconds that a disk may still need after an operation has failed that was for other disks, too."""
 _KEPT = 3600.0
-_DENIED = 429
+_DENIED, _FORGOTTEN = 429, 404
 
 
 class Operations:
@@ -58,7 +61,7 @@ class Operations:
         except AzureError as error:
             if error.status == _DENIED:
                 self._budget.empty(POLLS, 60)
-            if error.status is None or error.status >= 500 or error.status in {404, 408, _DENIED}:
+            if course(failure(error)) in {Course.LATER, Course.NOT_WE} or error.status == _FORGOTTEN:
                 return False  # the device and the disk tell, too; a timeout of the caller's ends it
             raise
         if not heard.ended:
@@ -77,6 +80,40 @@ class Operations:
             pause = min(known["pause"] * _GROWTH, _CEILING)
             content[_key(url)] = {**known, "next": now + pause, "pause": pause}
             return True
+
+
+class Following:
+    """What one who asked for a part of an operation makes of it.
+
+    :param lost: says whether the part was not done, after the operation has failed.
+    """
+
+    def __init__(
+        self, operations: Operations, answer: Answer, *, disk: str, doing: str, lost: Callable[[], bool]
+    ) -> None:
+        self._operations = operations
+        self._answer = answer
+        self._disk = disk
+        self._doing = doing
+        self._lost = lost
+        self._failed: float | None = None
+
+    def check(self) -> None:
+        """Where others have a part in it, its failure may be theirs: then ours may yet come.
+
+        :raises AzureError: it has failed, for our sake or for nobody's by name.
+        """
+        if self._answer.operation is None:
+            return
+        try:
+            self._operations.check(self._answer.operation, self._doing)
+        except AzureError as error:
+            first = self._failed is None
+            self._failed = self._failed or shared.now()
+            if self._answer.together == 1 or names(error.why or "", self._disk) or (first and self._lost()):
+                raise
+            if shared.now() - self._failed > _GRACE:
+                raise
 
 
 def _key(url: str) -> str:

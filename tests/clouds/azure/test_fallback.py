@@ -52,7 +52,7 @@ def test_only_what_is_named_goes() -> None:
 @pytest.fixture
 def azure_emulator_settings(azure_emulator_settings: Settings) -> Settings:
     """Updates that overlap are refused."""
-    profile = Profile({"virtualMachines.update": 0.2, "virtualMachines.attachDetach": 0.2}, request=0.01)
+    profile = Profile({"virtualMachines.update": 0.7, "virtualMachines.attachDetach": 0.2}, request=0.01)
     machine = Machine(size="Standard_D16s_v5")
     return replace(azure_emulator_settings, machine=machine, profile=profile, throttled=True, overlap="conflict")
 
