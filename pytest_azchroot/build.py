@@ -15,11 +15,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from pytest_azchroot import digesting, filesystems
 from pytest_azchroot.ahead import Ahead
 from pytest_azchroot.attached import AttachedDisk, attached
 from pytest_azchroot.clouds import Artifact, Cloud, Disk, Kept, OnMachine, Order, Sent, TakesUp
-from pytest_azchroot.disk.digest import digest
-from pytest_azchroot.disk.image import opened
 from pytest_azchroot.disk.space import exhausted
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
 from pytest_azchroot.gate import Ledger, failures
@@ -30,16 +29,11 @@ from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
 from pytest_azchroot.report.provenance import Provenance, provenance
 from pytest_azchroot.report.timeline import Timeline
-from pytest_azchroot.sandbox import Chroot, Confinement, Sandbox, Sealed, discover
+from pytest_azchroot.sandbox import Chroot, Confinement, Sandbox, Sealed
 from pytest_azchroot.sandbox.architecture import Runs, require_runnable
 
 MOUNT_PATH = "/run/azchroot/root"
 """Where an image is mounted unless it says otherwise. Each build has a mount namespace of its own: no collision."""
-
-_NOT_UNMOUNTED = (
-    "it was not unmounted before this copy of it was made, as in a snapshot of a running machine, and it is only read "
-    "here; `azchroot shell --write FILE -- true` mounts it once and unmounts it"
-)
 
 Output = Callable[[str, bytes], None]
 """Takes ``stdout`` or ``stderr`` and what a command has just written to it."""
@@ -96,6 +90,7 @@ class Build:
         self.keeping = False
         """Its disk is to outlive it."""
         self._ahead: Ahead[Disk] | None = None
+        self._digesting: digesting.Digesting | None = None
         self.sent: Sent | None = None
         """What an earlier run has tested and sent, and this one takes up instead of building the image again."""
         self.kept: Kept | None = None
@@ -140,7 +135,7 @@ class Build:
         """Attach the disk and start the sandbox that holds it."""
         disk = self.create()
         self.ledger.closed = False
-        self._attached = self._stack.enter_context(Leaving())
+        self._attached, self._digesting = self._stack.enter_context(Leaving()), None
         with self.timeline.stage("attach"):
             attachment = self._attached.enter_context(self.cloud.attach(self.order, disk))
             self._backing = attachment.path
@@ -167,7 +162,7 @@ class Build:
         path = self.image.mount_path = self._render(spec.mount_path) if spec.mount_path else MOUNT_PATH
         self._run_outside("pre_mount_commands", spec.pre_mount_commands)
         with self.timeline.stage("mount"):
-            self._mount_file_systems(sandbox, path)
+            filesystems.mount(sandbox, spec, path=path, render=self._render, wrap=self._wrap, sealed=self._read_only)
         self._run_outside("post_mount_commands", spec.post_mount_commands)
         if self._read_only:
             self._lend_sealed(sandbox)
@@ -187,25 +182,6 @@ class Build:
             self.packages = self.packages_before
         self._half_mounted = False
         return self.chroot
-
-    def _mount_file_systems(self, sandbox: Sandbox, path: str) -> None:
-        spec = self.image.spec
-        if spec.manual_mount_command:
-            sandbox.mount_manually(self._wrap(self._render(spec.manual_mount_command)), path=path)
-            return
-        plan = discover.plan(
-            sandbox,
-            partition=spec.mount_partition,
-            lvm_root_device=spec.lvm_root_device,
-            options=spec.mount_options,
-        )
-        try:
-            discover.mount_all(sandbox, plan, path=path, options=spec.mount_options, wrapper=self._wrap)
-        except SandboxError as error:
-            unclean = any(words in (error.why or "") for words in ("read-only", "write-protected"))  # mount(8), EROFS
-            if self._read_only and error.hint is None and unclean:
-                raise SandboxError(error.what, why=error.why, hint=_NOT_UNMOUNTED) from error
-            raise
 
     def _lend(self, sandbox: Sandbox) -> None:
         spec = self.image.spec
@@ -236,6 +212,7 @@ class Build:
             self._before_unmount(self.sandbox)
             sealed = self.sandbox.seal(resolv_conf=self.resolv_conf_of_checks)
             self._take_sealed(sealed)
+        self._begin_digest()
         return sealed
 
     def _take_sealed(self, sealed: Sealed) -> None:
@@ -358,8 +335,16 @@ class Build:
         disk, path = self.image.disk, self._backing
         if disk is None or path is None or not self._accounted:
             return
-        with self.timeline.stage("digest"), opened(path) as fd:
-            self.image.disk = replace(disk, digest=digest(fd, size=disk.size))
+        with self.timeline.stage("digest"):
+            found = self._digesting.result() if self._digesting else digesting.taken(path, size=disk.size)
+            self.image.disk = replace(disk, digest=found)
+
+    def _begin_digest(self) -> None:
+        """While the checks run, where it takes long: the disk is sealed."""
+        disk, path = self.image.disk, self._backing
+        if disk is not None and path is not None and self._accounted and digesting.is_worthwhile(path):
+            self._digesting = digesting.Digesting(path, size=disk.size)
+            self._attached.callback(self._digesting.stop)
 
     @contextmanager
     def _noting_trouble(self) -> Any:

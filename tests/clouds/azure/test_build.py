@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pytest_azchroot.disk.digest import digest_of
 from pytest_azchroot.emulator.settings import Family, Profile, Settings
 
 from .workshop import AzureWorkshop
@@ -204,4 +206,35 @@ def test_an_artifact_is_replaced_only_where_that_is_asked_for(azure_workshop: Az
     again.stderr.fnmatch_lines(["x: the managed image x in rg1 is there already *--azchroot-overwrite*"])
     azure_workshop.run("--azchroot-overwrite").assert_outcomes(passed=3)
     assert azure_workshop.names().count("DELETE images") == 1
+    azure_workshop.nothing_is_left()
+
+
+def test_the_digest_is_that_of_what_is_published(azure_workshop: AzureWorkshop) -> None:
+    azure_workshop.image()
+    azure_workshop.run("--azchroot-output=out").assert_outcomes(passed=3)
+    found = json.loads((azure_workshop.pytester.path / "out/x/manifest.json").read_text())
+    file = azure_workshop.azure.disk_file(azure_workshop.image_id())
+    assert found["disk"]["digest"] == found["artifacts"][0]["digest"] == digest_of(file)
+    image = azure_workshop.azure.compute().images.get("rg1", "x")
+    assert (image.tags or {})["azchroot-digest"] == digest_of(file)
+    assert found["requests"]["count"] > 10 and found["source"]["version"] == "12.0.10"
+
+
+def test_what_is_written_behind_the_seal_is_noticed(azure_workshop: AzureWorkshop) -> None:
+    azure_workshop.image(
+        files={
+            "test_it": """
+                import os
+
+                def test_it(host, image):
+                    link = os.environ["AZCHROOT_DEVICES"] + "/disk/azure/scsi1/lun0"
+                    device = os.open(link, os.O_WRONLY)
+                    os.pwrite(device, b"x", 15 << 20)
+                    os.fsync(device)
+                    os.close(device)
+            """
+        }
+    )
+    result = azure_workshop.run()
+    result.assert_outcomes(passed=1, errors=1, skipped=1)
     azure_workshop.nothing_is_left()
