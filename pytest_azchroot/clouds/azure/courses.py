@@ -24,10 +24,14 @@ _BUSY = {"conflict", "attachdiskwhilebeingdetached", "retryableerror", "anothero
 _UNKNOWN = {"invalidresourcetype", "notsupported", "noregisteredproviderfound", "featurenotenabled", "methodnotallowed"}
 _GONE = {"resourcenotfound", "parentresourcenotfound", "resourcegroupnotfound", "subscriptionnotfound"}
 _NOT_HERE = re.compile(
-    r"not (?:yet )?(?:enabled|supported|available|registered)\b.*\b(?:subscription|region|location)"
-    r"|attach\W*detach\w*.*\bnot (?:enabled|supported)",
-    re.IGNORECASE | re.DOTALL,
+    r"\b(?:operation|feature|action|api)\b[^.]*\bnot (?:yet )?(?:enabled|supported|available|registered)\b[^.]*"
+    r"\b(?:subscription|region|location)|attach\W*detach\w*[^.]*\bnot (?:yet )?(?:enabled|supported|available)",
+    re.IGNORECASE,
 )
+"""Of the call, and not of a disk: a kind of disk that a region lacks is another matter."""
+_DISK = re.compile(r"\bdisks?\b", re.IGNORECASE)
+_LEFT = re.compile(r"cannot be detached as it is not attached", re.IGNORECASE)
+"""It has gone since the machine was read: read it again, and it is as it should be. The text is unsure."""
 _LUN = re.compile(r"disk at LUN '?(\d+)'? already exists", re.IGNORECASE)  # azure-sdk-for-go#678
 _MOST = re.compile(r"maximum number of data disks\b.*\bis '?(\d+)", re.IGNORECASE | re.DOTALL)  # azuredisk-csi#2883
 
@@ -46,9 +50,11 @@ def course(found: Failure) -> Course:
         return Course.PICK_AGAIN
     if told_limit(found) is not None:
         return Course.FULL
-    if status in {405, 501} or (status == 404 and code not in _GONE) or code in _UNKNOWN or _NOT_HERE.search(text):
+    unknown = status == 404 and code not in _GONE and not _DISK.search(text)
+    if status in {405, 501} or unknown or code in _UNKNOWN or _NOT_HERE.search(text):
         return Course.OTHER_WAY
-    return Course.LATER if code in _BUSY or "concurrent request" in text else Course.FINAL
+    later = code in _BUSY or "concurrent request" in text or _LEFT.search(text)
+    return Course.LATER if later else Course.FINAL
 
 
 def taken_lun(found: Failure) -> int | None:

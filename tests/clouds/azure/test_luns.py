@@ -103,6 +103,10 @@ def test_room_is_waited_for_where_a_disk_goes() -> None:
         (404, None, "", Course.OTHER_WAY),
         (400, "NotSupported", "", Course.OTHER_WAY),
         (400, "BadRequest", "AttachDetachDataDisks is not enabled for subscription x.", Course.OTHER_WAY),
+        (400, "InvalidParameter", "Disk 'a' cannot be detached as it is not attached to VM 'b'.", Course.LATER),
+        (404, "NotFound", "Disk x is not found.", Course.FINAL),
+        (400, "BadRequest", "UltraSSD_LRS is not supported in region westus2.", Course.FINAL),
+        (409, "OperationNotAllowed", "This operation is not enabled in the region.", Course.OTHER_WAY),
         (404, "ResourceNotFound", "The Resource 'Microsoft.Compute/disks/x' was not found", Course.FINAL),
         (
             409,
