@@ -18,6 +18,7 @@ PROFILE = Profile(
         "images.create": 5,
         "snapshots.create": 2,
         "snapshots.delete": 0.5,
+        "snapshots.revoke": 0.5,  # not zero: whether Packer pauses for a whole quantum would be a coin flip
         "versions.create": 8,
         "virtualMachines.attachDetach": 3,
         "virtualMachines.update": 3,  # Packer attaches and detaches by a PUT of the machine

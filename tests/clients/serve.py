@@ -38,6 +38,8 @@ class Plan:
     """Of names in ``/dev``, which all namespaces share."""
     seconds: dict[str, float] = field(default_factory=dict)
     request: float = 0.0
+    retry_after: int | None = None
+    """Seconds that answers ask clients to wait; None: they say nothing."""
     overlap: Overlap = "accept"
     family: Family = "scsi"
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Plan:
             Path(self.directory),
             images=tuple(PlatformImage(urn, Path(path)) for urn, path in self.images.items()),
             profile=Profile(self.seconds, request=self.request),
+            retry_after=self.retry_after,
             devices=Path("/dev"),
             family=self.family,
             prefix=self.prefix,
