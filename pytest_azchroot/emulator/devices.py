@@ -136,14 +136,10 @@ class Devices:
 
     def flush(self, lun: int) -> None:
         """Let the file have what was written to the device. What a mounted file system still holds is not that."""
-        with self._lock:
+        with self._lock:  # all the time: what is being unbound answers EIO, and has been flushed before
             found = self._attached.get(lun)
-            descriptor = -1 if found is None else os.dup(found.device.descriptor)
-        if descriptor >= 0:
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            if found is not None:
+                os.fsync(found.device.descriptor)
 
     def close(self) -> None:
         """Take all devices away; what is in use goes with its last user."""
@@ -276,7 +272,12 @@ def _release(device: BlockDevice) -> BlockDevice | None:
     try:
         loop.release(device, opener=_open, patience=_RELEASE)
     except DiskError:
-        descriptor = _open(device.name, device.number, os.O_RDWR)
+        try:
+            descriptor = _open(device.name, device.number, os.O_RDWR)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # loop(4): its last user has let it go just now
+                raise
+            return None
         if device.backing is not None and loop.bound_to(device.name) == str(device.backing.resolve()):
             return BlockDevice(device.name, device.number, descriptor, device.backing, device.identity)
         os.close(descriptor)

@@ -99,8 +99,11 @@ def _reason(error: AzchrootError) -> str:
 
 def _wait_detached(session: Session, order: Order, id: DiskId, attachment: Entry) -> None:
     order.say(f"detaching the disk {id.name}")
-    with session.calls.waiting(f"detaching the disk {id.name}"):
-        session.broker.wait_detached(str(id), timeout=session.patience)
+    try:
+        with session.calls.waiting(f"detaching the disk {id.name}"):
+            session.broker.wait_detached(str(id), timeout=session.patience)
+    except AzchrootError as error:
+        raise DiskError(f"the disk {id.name} is still there", why=_reason(error), hint=SWEEP) from error
     attachment.done()
 
 

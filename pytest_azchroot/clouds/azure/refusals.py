@@ -50,7 +50,7 @@ class CredentialError(AzureError):
     __module__ = "pytest_azchroot"
 
 
-_TOO_MANY = 429
+_BUSY, _TOO_MANY = 409, 429
 _CREDENTIAL_HINT = (
     "check client_id, client_secret and their like in image.yaml, or give the virtual machine a managed identity "
     "with a role on the resource group"
@@ -124,6 +124,10 @@ def _hint(status: int | None, message: str, headers: Mapping[str, str]) -> str |
         pause = retry_after(headers)
         when = "later" if pause is None else f"in {pause:.0f} s"
         return f"Azure's rate limit is reached: try again {when}, or build fewer images at once"
+    if status == _BUSY:
+        return "something else goes on with it, or with what it is part of: see what, and run again"
+    if status is None or status < 400 or status >= 500:
+        return "it is Azure that has failed: run again, later if it says the same"
     return None
 
 

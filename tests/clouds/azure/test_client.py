@@ -117,7 +117,8 @@ def test_an_operation_fails(azure: Azure, azure_emulator: AzureEmulator) -> None
     for _ in range(2):
         with pytest.raises(AzureError) as error:
             operation.wait(PATIENCE)
-        assert str(error.value) == "creating disk x failed: InternalExecutionError: no luck"
+        assert str(error.value).splitlines()[0] == "creating disk x failed: InternalExecutionError: no luck"
+        assert error.value.hint is not None and "run again" in error.value.hint
         assert (error.value.status, error.value.code) == (None, "InternalExecutionError")
     assert operation.done() and operation.wait_done(0)
 

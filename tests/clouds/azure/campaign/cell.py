@@ -80,7 +80,9 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.cell}: {self.ending}{'' if self.reached else ' (the moment did not come)'}, {self.seconds:.1f} s"]
+        lines = [
+            f"{self.cell}: {self.ending}{'' if self.reached else ' (the moment did not come)'}, {self.seconds:.1f} s"
+        ]
         lines += [f"  PROBLEM {each}" for each in self.problems]
         lines += [f"  it said: {line}" for line in self.error.splitlines()]
         lines += [f"  left: {each}" for each in self.left]
@@ -192,7 +194,9 @@ class _Trial:
             return False
         fault = OF_CALLS.get(self.cell.event)
         due = moment == self.cell.moment and not self.outcome.reached
-        due = due or (fault is not None and fault.always and self.outcome.reached and moment.name == self.cell.moment.name)
+        due = due or (
+            fault is not None and fault.always and self.outcome.reached and moment.name == self.cell.moment.name
+        )
         self.outcome.reached = self.outcome.reached or due
         return due
 
@@ -223,7 +227,9 @@ class _Trial:
         asked = [request.path]
         if moment.name == _WRITES[-1]:
             asked = [each["diskId"] for each in json.loads(request.body).get("dataDisksToAttach", [])]
-        self._journaling += [f"{moment} came before {each} was in the journal" for each in asked if each.lower() not in known]
+        self._journaling += [
+            f"{moment} came before {each} was in the journal" for each in asked if each.lower() not in known
+        ]
 
     # -- what it leaves
 
@@ -247,7 +253,9 @@ class _Trial:
             yield from self._unpublished()
             yield from self._untold(remains.temporary(emulator))
         elif result is not None:
-            complete = [each for each in remains.artifacts(emulator) if each.properties["provisioningState"] == "Succeeded"]
+            complete = [
+                each for each in remains.artifacts(emulator) if each.properties["provisioningState"] == "Succeeded"
+            ]
             if not any(entry.facts.get("sent") for entry in remains.entries(self._state)):
                 yield from (f"it is published all the same: {each.id}" for each in complete)
             yield from self._untold(self.outcome.left)
@@ -323,8 +331,6 @@ def run(cell: Cell, told: Settings, directory: Path) -> Outcome:
     machinery.find = list  # of this machine, whose other builds may run
     with no_way_out():
         return _Trial(cell, told, directory).run()
-
-
 
 
 def cells(moments: Iterable[str]) -> Iterator[Cell]:

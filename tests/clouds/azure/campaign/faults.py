@@ -49,7 +49,9 @@ OF_CALLS = {
 """By name. ``lost`` are those whose answer does not arrive."""
 OF_OPERATIONS = {
     "failed": OperationFault(ArmError(500, "InternalExecutionError", "A fault, as planned.")),
-    "conflict": OperationFault(ArmError(409, "Conflict", "The request failed due to conflict with a concurrent request.")),
+    "conflict": OperationFault(
+        ArmError(409, "Conflict", "The request failed due to conflict with a concurrent request.")
+    ),
     "late": OperationFault(delay=4.0),
     ENDLESS: OperationFault(endless=True),
     "no device": OperationFault(no_device=True),

@@ -68,17 +68,19 @@ def image_yaml(**options: Any) -> str:
 
 def build(directory: Path, mark: str) -> Result:
     """Build the image of a directory."""
+    artifacts: list[str] = []
     try:
-        return Result(_built(directory, mark))
+        _build(directory, mark, artifacts)
+        return Result(artifacts)
     except AzchrootError as error:
         told = {"what": error.what, "why": error.why, "hint": error.hint, "text": str(error)}
-        return Result(error={"kind": type(error).__name__, **told})
+        return Result(artifacts, error={"kind": type(error).__name__, **told})
     except BaseException as error:
         text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        return Result(error={"kind": type(error).__name__, "what": "", "why": None, "hint": None, "text": text})
+        return Result(artifacts, {"kind": type(error).__name__, "what": "", "why": None, "hint": None, "text": text})
 
 
-def _built(directory: Path, mark: str) -> list[str]:
+def _build(directory: Path, mark: str, artifacts: list[str]) -> None:
     cloud = azure_cloud.AzureCloud()
     configuration = load(directory / "image.yaml", clouds=BUILTIN_CLOUDS, environ={})
     order = Order(directory.name, directory, configuration)
@@ -96,4 +98,4 @@ def _built(directory: Path, mark: str) -> list[str]:
             disk = build.attach()
             disk.run(f"printf {mark} | dd of={disk.device} seek={MARK_AT} oflag=seek_bytes conv=notrunc status=none")
             build.detach()
-        return [artifact.id for artifact in build.publish()]
+        artifacts += [artifact.id for artifact in build.publish()]
