@@ -291,13 +291,19 @@ def test_who_dies_meanwhile_gets_no_disk(
     assert list(attached(azure_emulator).values()) == [mine.lower()]
 
 
+def held(lock: Path) -> bool:
+    """Whether somebody leads."""
+    with shared.attempt(lock) as ours:
+        return not ours
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_leader_is_killed(
     moment: str, builds: Builds, broker: Broker, meeting: Path, azure_emulator: AzureEmulator
 ) -> None:
     victims, mine = make_disks(azure_emulator, 2)
     victim = builds.start([victims], kill=moment, crowd=2)
-    until(lambda: bool(list(meeting.glob("queue/*.request"))))
+    until(lambda: held(meeting / "lock"))
     assert broker.attach(mine, timeout=30).lun == list(attached(azure_emulator).values()).index(mine.lower())
     assert victim.wait(20) != 0
     assert sorted(attached(azure_emulator).values()) == sorted(
