@@ -35,16 +35,20 @@ def temporary(emulator: Emulator) -> list[str]:
 def misstated(emulator: Emulator, mark: str) -> Iterator[str]:
     """Artifacts that are not complete, or hold something else than the build has written."""
     for each in artifacts(emulator):
-        state = each.properties["provisioningState"]
-        if state != "Succeeded":
-            yield f"{each.id} is {state}"
-            continue
-        path = emulator.azure.store.path(each.hidden["files"]["os"])
-        with path.open("rb") as file:
-            file.seek(MARK_AT)
-            found = file.read(len(mark))
-        if found != mark.encode():
-            yield f"{each.id} holds {found!r}"
+        yield from misstated_one(emulator, each, mark)
+
+
+def misstated_one(emulator: Emulator, artifact: Resource, mark: str) -> Iterator[str]:
+    """The same of one."""
+    state = artifact.properties["provisioningState"]
+    if state != "Succeeded":
+        yield f"{artifact.id} is {state}"
+        return
+    with emulator.azure.store.path(artifact.hidden["files"]["os"]).open("rb") as file:
+        file.seek(MARK_AT)
+        found = file.read(len(mark))
+    if found != mark.encode():
+        yield f"{artifact.id} holds {found!r}"
 
 
 def unwritten(emulator: Emulator, state: Path) -> Iterator[str]:
