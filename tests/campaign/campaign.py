@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,16 @@ class Cell:
         """Whether unfinished files may be left, for the next build to remove: where there are none without a name, and
         where what has been finished replaces something, as manifests always do."""
         return self.victim == "caller" and (self.mode != "" or self.stage == "finish")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Kills of one cell."""
+
+    cell: Cell
+    moments: Sequence[Moment]
+    """To be tried in this order, until it has been killed often enough."""
+    kills: int
 
 
 @dataclass(frozen=True)
@@ -109,33 +119,39 @@ def traced(directory: Path, source: Path, *, mode: str) -> list[Call]:
     return numbered(built.report["rows"])
 
 
-def strike(cell: Cell, moments: Iterable[Moment], *, kills: int, directory: Path, source: Path) -> list[Outcome]:
+def strike(attacks: Sequence[Attack], *, directory: Path, source: Path) -> dict[Cell, list[Outcome]]:
     """Kill builds of one directory, one after the other, and let the last one end.
 
-    :param moments: to be tried in this order until it has been killed often enough.
+    :param attacks: of one mode; of several cells only where none may leave unfinished files.
     """
     subject.set_up(directory, source)
     before = remains.files(directory)
     digests: set[str] = set()
-    if cell.mode == "replacing":
-        build(directory, moment=None, mode=cell.mode)
+    last = attacks[-1].cell
+    if last.mode == "replacing":
+        build(directory, moment=None, mode=last.mode)
         digests = _digests(directory)
-    outcomes: list[Outcome] = []
-    missing, missed = kills, 0
-    for moment in moments:
-        if not missing or missed > kills + _MISSES:
+    outcomes = {attack.cell: _struck_often(attack, directory, before, digests) for attack in attacks}
+    moment = Moment(last.victim, Call(last.stage, "", "the build after these", 0), "after")
+    outcomes[last].append(Outcome(moment, None, (*_afterwards(last, directory, before),)))
+    if not any(each.problems for some in outcomes.values() for each in some):
+        shutil.rmtree(directory)
+    return outcomes
+
+
+def _struck_often(attack: Attack, directory: Path, before: frozenset[str], digests: set[str]) -> list[Outcome]:
+    cell, outcomes = attack.cell, list[Outcome]()
+    missing, missed = attack.kills, 0
+    for moment in attack.moments:
+        if not missing or missed > attack.kills + _MISSES:
             break
-        if outcomes and cell.mode != "replacing":
+        if cell.mode != "replacing":
             _forget(directory)
         elif outcomes and outcomes[-1].problems:  # else every one after it would have the same
             build(directory, moment=None, mode=cell.mode, options=_options(cell.mode))
         outcomes.append(_struck(cell, moment, directory, before, digests))
         digests |= _digests(directory)
         missing, missed = (missing - 1, missed) if outcomes[-1].killed else (missing, missed + 1)
-    last = Moment(cell.victim, Call(cell.stage, "", "the build after these", 0), "after")
-    outcomes.append(Outcome(last, None, (*_afterwards(cell, directory, before),)))
-    if not any(each.problems for each in outcomes):
-        shutil.rmtree(directory)
     return outcomes
 
 

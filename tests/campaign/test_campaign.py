@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from . import subject
-from .campaign import Cell, Outcome, strike, traced
+from .campaign import Attack, Cell, Outcome, strike, traced
 from .conftest import TALLY
 from .moments import Call, draw, stages_of, tally
 from .stages import BEFORE, STAGES
@@ -61,29 +61,35 @@ class Campaign:
         self._pool = ThreadPoolExecutor(os.cpu_count())
         traces = {mode: self._pool.submit(self._traced, mode) for mode in {cell.mode for cell in cells}}
         self.traces = {mode: trace.result() for mode, trace in traces.items()}
-        self._running = {cell: self._begun(cell) for cell in cells}
+        self._running: dict[Cell, list[Future[dict[Cell, list[Outcome]]]]] = {cell: [] for cell in cells}
+        for number, chain in enumerate(self._chains()):
+            begun = self._pool.submit(strike, chain, directory=directory / f"chain-{number}", source=self._source)
+            for attack in chain:
+                self._running[attack.cell].append(begun)
 
     def _traced(self, mode: str) -> list[Call]:
         return traced(self._directory / f"trace-{mode}", self._source, mode=mode)
 
-    def _begun(self, cell: Cell) -> list[Future[list[Outcome]]]:
-        moments = [*draw(self.traces[cell.mode], victim=cell.victim, stage=cell.stage, seed=SEED)]
-        chains = -(-EACH // _CHAIN)
-        return [
-            self._pool.submit(
-                strike,
-                cell,
-                moments[index::chains],
-                kills=-(-EACH // chains),
-                directory=self._directory / f"{cell}-{index}",
-                source=self._source,
-            )
-            for index in range(chains)
-        ]
+    def _chains(self) -> Iterator[list[Attack]]:
+        """What happens in one directory: some kills of one cell, or those of several, so that few builds have to end."""
+        chain: list[Attack] = []
+        for cell in self.cells:
+            moments = [*draw(self.traces[cell.mode], victim=cell.victim, stage=cell.stage, seed=SEED)]
+            parts = -(-EACH // _CHAIN)
+            attacks = [Attack(cell, moments[index::parts], -(-EACH // parts)) for index in range(parts)]
+            if parts > 1 or cell.mode or cell.may_leave_partials:
+                yield from ([attack] for attack in attacks)
+                continue
+            chain += attacks
+            if len(chain) * EACH >= _CHAIN:
+                yield chain
+                chain = []
+        if chain:
+            yield chain
 
     def of(self, cell: Cell) -> list[Outcome]:
         """What became of a cell's builds."""
-        return [outcome for running in self._running[cell] for outcome in running.result()]
+        return [outcome for running in self._running[cell] for outcome in running.result()[cell]]
 
     @property
     def outcomes(self) -> list[Outcome]:
