@@ -76,7 +76,11 @@ def test_packages_and_what_became_of_them(workshop: Workshop) -> None:
     )
     assert workshop.run().ret == 0
     base, web = (read(here(workshop, name) / f"{name}.raw.manifest.json") for name in ("base", "web"))
-    assert web["source"] == {"id": base["artifacts"][0]["id"], "digest": base["artifacts"][0]["digest"], "version": None}
+    assert web["source"] == {
+        "id": base["artifacts"][0]["id"],
+        "digest": base["artifacts"][0]["digest"],
+        "version": None,
+    }
     assert [(each["name"], each["version"]) for each in web["packages"]["installed"]] == [("kept", "2"), ("new", "1")]
     changes = web["packages"]["difference"]
     assert [each["name"] for each in changes["added"]] == ["new"]
