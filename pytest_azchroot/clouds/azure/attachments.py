@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pytest_azchroot.clouds import Attachment, Disk, Order
 from pytest_azchroot.clouds.azure import device
 from pytest_azchroot.clouds.azure.session import Session
+from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.leaving import Leaving
 
 
@@ -26,17 +27,22 @@ def made(session: Session, order: Order, disk: Disk, *, timeout: float) -> Itera
         session.detaching[disk.id] = entry
         stack.callback(_detach, session, order, disk)
         order.say("waiting to attach the disk")
-        attaching = session.broker.attach(disk.id, caching=session.spec.os_disk_cache_type, timeout=session.patience)
+
+        def stay() -> None:
+            if order.interrupted():
+                raise AzchrootError("attaching the disk was interrupted")
 
         def check() -> None:
+            stay()
             attaching.check()
-            if order.interrupted():
-                raise KeyboardInterrupt
 
+        attaching = session.broker.attach(
+            disk.id, caching=session.spec.os_disk_cache_type, timeout=session.patience, check=stay
+        )
         with session.calls.waiting("attaching the disk"):
             path = device.wait_for(attaching.lun, size=disk.size, before=before, timeout=timeout, check=check)
         yield Attachment(path, lun=attaching.lun)
 
 
 def _detach(session: Session, order: Order, disk: Disk) -> None:
-    session.broker.detach(disk.id, timeout=session.patience, hurry=order.interrupted())
+    session.broker.detach(disk.id, timeout=session.patience, hurry=order.interrupted)
