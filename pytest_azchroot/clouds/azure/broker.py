@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pytest_azchroot.clouds.azure import shared
 from pytest_azchroot.clouds.azure.asking import Asking, Model, failure
-from pytest_azchroot.clouds.azure.buckets import DISKS, READS, UPDATES, Budget
+from pytest_azchroot.clouds.azure.buckets import DISKS, OPERATIONS, READS, UPDATES, Budget, Limit
 from pytest_azchroot.clouds.azure.courses import Course, course
 from pytest_azchroot.clouds.azure.leader import Leader
 from pytest_azchroot.clouds.azure.luns import data_disks
@@ -203,6 +203,10 @@ class Broker:
         """
         model = self._model()
         return Room(len(data_disks(model.body)), self._sizes.limit(model.size))
+
+    def may_ask(self, limit: Limit = OPERATIONS) -> bool:
+        """Whether the host has a question left of those that Azure allows; then it has one less."""
+        return self._budget.take(limit)
 
     # -- asking the others
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -48,6 +49,8 @@ class Azure:
 
         self.environment = environment
         self.calls = Calls() if calls is None else calls
+        self.allow: Callable[[], bool] | None = None
+        """Asked before every question about an operation whose pace has nothing to ask; see :class:`~.pace.Pace`."""
         self._credential = credential
         self._say = say
         self._transport = Transport(self.calls)
@@ -74,7 +77,7 @@ class Azure:
         from pytest_azchroot.clouds.azure.polling import Polling  # noqa: PLC0415 - it brings the SDK's core
 
         stop = threading.Event()
-        polling = Polling(pace, stop=stop)
+        polling = Polling(pace if pace.allow else replace(pace, allow=self.allow), stop=stop)
         with explained(doing):
             poller = call(*args, polling=polling, **options)
         operation = Operation(doing, poller, polling, stop=stop, calls=self.calls)

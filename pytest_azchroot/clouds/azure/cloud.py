@@ -178,4 +178,5 @@ class AzureCloud:
         if self._journal is None:
             self._journal = Journal.begin(host=machine.vm_id)
         broker = Broker(azure, machine, say=order.say)
+        azure.allow = broker.may_ask
         return Session(machine, azure, calls, broker, self._journal, spec)

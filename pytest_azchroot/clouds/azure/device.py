@@ -23,7 +23,8 @@ _LINKS = ("disk/azure/data/by-lun/{}", "disk/azure/scsi1/lun{}")
 _FIRST = 0.015
 """Seconds between the first two looks."""
 _GROWTH = 1.3
-_LONGEST = 0.2
+_SHORT, _LONGEST, _SHARE = 0.03, 0.2, 0.015
+"""Seconds between two looks, at most, soon and later; and of the time that has gone, what may be lost at the end."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +117,17 @@ def wait_gone(lun: int, *, known: Known | None = None, timeout: float, roots: Ro
 
 def _looks(timeout: float) -> Iterator[None]:
     """Ever less often, until the time is over; the last look is then."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     delay = _FIRST
     while True:
         yield
-        left = deadline - time.monotonic()
+        now = time.monotonic()
+        left = deadline - now
         if left <= 0:
             return
         time.sleep(min(delay, left))
-        delay = min(delay * _GROWTH, _LONGEST)
+        delay = min(delay * _GROWTH, max(_SHARE * (now - began), _SHORT), _LONGEST)
 
 
 def _look(lun: int, *, size: int | None, before: Known | None, roots: Roots) -> _Look:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pytest_azchroot.clouds import Artifact, Disk, Order
 from pytest_azchroot.clouds.azure import bodies
+from pytest_azchroot.clouds.azure.buckets import VERSIONS
 from pytest_azchroot.clouds.azure.client import Operation
 from pytest_azchroot.clouds.azure.destinations import version_id
+from pytest_azchroot.clouds.azure.pace import LASTING
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError, explained
 from pytest_azchroot.clouds.azure.session import Session, until
 from pytest_azchroot.errors import AzchrootError, PublishError, attach
@@ -142,8 +145,9 @@ def _intend(session: Session, disk: Disk, target: Target) -> Entry:
 def _begin(session: Session, order: Order, disk: Disk, target: Target) -> Operation[Any]:
     order.say(f"making {_told(target)}")
 
-    def ask() -> Operation[Any]:
-        return session.azure.begin(f"making {_told(target)}", target.make, *target.names, target.body)
+    ask = partial(session.azure.begin, f"making {_told(target)}", target.make, *target.names, target.body)
+    if target.kind == VERSION:
+        ask = partial(ask, pace=replace(LASTING, allow=partial(session.broker.may_ask, VERSIONS)))
 
     try:
         return ask()

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_azchroot.clouds.azure import shared
 from pytest_azchroot.clouds.azure.asking import Progress, progress
-from pytest_azchroot.clouds.azure.buckets import POLLS, UPDATES, Budget
+from pytest_azchroot.clouds.azure.buckets import DISKS, OPERATIONS, POLLS, UPDATES, VERSIONS, Budget, Limit
 from pytest_azchroot.clouds.azure.queue import Answer, Failure, Note, Queue
 from pytest_azchroot.clouds.azure.refusals import AzureError
 from pytest_azchroot.clouds.azure.sizes import Sizes
@@ -40,6 +40,19 @@ def clock() -> Clock:
 def budget(tmp_path: Path, clock: Clock) -> Budget:
     """A full one."""
     return Budget(tmp_path / "budget.json", clock=clock)
+
+
+def most(limit: Limit, seconds: float) -> float:
+    """Questions in so many seconds, at most."""
+    return limit.burst + limit.refill * seconds
+
+
+def test_a_host_asks_less_than_the_subscription_allows() -> None:
+    """The sources are those that :mod:`pytest_azchroot.clouds.azure.buckets` names."""
+    assert DISKS.burst + OPERATIONS.burst <= 250
+    assert DISKS.refill + OPERATIONS.refill <= 25
+    assert most(VERSIONS, 3 * 60) <= 1200 * 0.6
+    assert most(VERSIONS, 30 * 60) < 4200
 
 
 def test_a_burst_and_then_a_token_at_a_time(budget: Budget, clock: Clock) -> None:
