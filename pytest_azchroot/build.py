@@ -23,7 +23,7 @@ from pytest_azchroot.disk.space import exhausted
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
 from pytest_azchroot.gate import Ledger, failures
 from pytest_azchroot.image import Image
-from pytest_azchroot.leaving import Leaving
+from pytest_azchroot.leaving import Leaving, is_interrupted
 from pytest_azchroot.printable import abridged
 from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
@@ -62,7 +62,7 @@ class Build:
     ) -> None:
         self.image = image
         self.cloud = cloud
-        self.order = replace(order, say=timeline.say, interrupted=lambda: self.interrupted)
+        self.order = replace(order, say=timeline.say, interrupted=lambda: self.interrupted or is_interrupted())
         self.ledger = ledger
         self.timeline = timeline
         self.sandbox: Sandbox | None = None

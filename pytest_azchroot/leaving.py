@@ -6,6 +6,7 @@ The first one is then a footnote (``__context__``), and whoever prints the error
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -83,6 +84,14 @@ class _Behind(AbstractContextManager[T]):
                 self._manager.__exit__(kind, first, trace)
         finally:
             first.__traceback__ = trace  # else it would tell of the exits, too
+
+
+def is_interrupted() -> bool:
+    """Whether Ctrl-C is on its way out through what this is called from: a release then had better not wait."""
+    error = sys.exc_info()[1]
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def joined(error: BaseException) -> BaseException:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from pytest_azchroot.errors import AzchrootError, DirtyImageError, DiskError, SandboxError, attach, recast, told
-from pytest_azchroot.leaving import Leaving, afterwards, attached_to, joined
+from pytest_azchroot.leaving import Leaving, afterwards, attached_to, is_interrupted, joined
 from pytest_azchroot.sandbox import faults
 
 
@@ -195,3 +195,22 @@ def test_the_first_of_a_group() -> None:
 @pytest.mark.parametrize("error", [AzchrootError("alone"), ValueError("alone"), GroupError(ValueError(), KeyError())])
 def test_what_is_no_group_of_ours_stays(error: BaseException) -> None:
     assert joined(error) is error
+
+
+def test_ctrl_c_is_seen_by_the_releases_that_it_leaves_behind() -> None:
+    seen: list[bool] = []
+
+    def release() -> None:
+        try:
+            raise ValueError
+        except ValueError:
+            seen.append(is_interrupted())
+
+    with pytest.raises(KeyboardInterrupt), Leaving() as stack:
+        stack.callback(release)
+        raise KeyboardInterrupt
+    with pytest.raises(OSError), Leaving() as stack:
+        stack.callback(release)
+        raise OSError
+    release()
+    assert seen == [True, False, False]

@@ -87,10 +87,12 @@ def _release(session: Session, order: Order, id: DiskId, entry: Entry) -> None:
         delete(session, order, id)
     except AzchrootError as error:
         raise DiskError(f"the disk {id.name} was not deleted", why=_reason(error), hint=SWEEP) from error
-    if not order.interrupted():
-        entry.done()
-        if attachment is not None:
-            attachment.done()
+    if order.interrupted():
+        why = "its deletion was asked for, and not waited for"
+        raise DiskError(f"the disk {id.name} may still be there", why=why, hint=SWEEP)
+    entry.done()
+    if attachment is not None:
+        attachment.done()
 
 
 def _reason(error: AzchrootError) -> str:

@@ -15,7 +15,7 @@ from pytest_azchroot.clouds.azure.client import Operation
 from pytest_azchroot.clouds.azure.destinations import version_id
 from pytest_azchroot.clouds.azure.pace import LASTING
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError, explained
-from pytest_azchroot.clouds.azure.session import Session, until
+from pytest_azchroot.clouds.azure.session import SWEEP, Session, until
 from pytest_azchroot.errors import AzchrootError, PublishError, attach
 from pytest_azchroot.journal import Entry
 from pytest_azchroot.leaving import attached_to
@@ -205,7 +205,8 @@ def _undo(session: Session, order: Order, makings: Sequence[_Making]) -> None:
             if making.operation is not None or _is_ours(session, making.target):
                 _remove(session, order, making.target)
         except AzchrootError as error:
-            failed.append(error)
+            why = error.what if error.why is None else f"{error.what}: {error.why}"
+            failed.append(PublishError(f"{_told(making.target)} may be there", why=why, hint=SWEEP))
         else:
             if not order.interrupted():
                 making.entry.done()
