@@ -56,8 +56,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     if not (path / CONFIG_NAME).is_file():
         return None
-    from pytest_azchroot.collector import ImageDirectory
-    from pytest_azchroot.conductor import Conductor
+    from pytest_azchroot.loading import uncollected
+
+    with uncollected():
+        from pytest_azchroot.collector import ImageDirectory
+        from pytest_azchroot.conductor import Conductor
 
     Conductor.register(parent.config, parent.config.stash[SETTINGS])
     return ImageDirectory.from_parent(parent, path=path)

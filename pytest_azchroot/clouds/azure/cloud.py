@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_azchroot.clouds import Account, Artifact, Attachment, Disk, Kept, Order, Sent
+from pytest_azchroot.clouds.azure import loading
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.journal import Journal
 from pytest_azchroot.leaving import Leaving
@@ -61,18 +62,20 @@ class AzureCloud:
 
     def preflight(self, order: Order) -> Iterable[str]:
         """What would fail later and can be known now, a sentence each. Makes nothing."""
+        session = self._session(order)
         from pytest_azchroot.clouds.azure import preflight
 
-        session = self._session(order)
         found = preflight.preflight(session.azure, order, session.machine, room=session.broker.room)
         session.source = found.source
         return found.problems
 
     def sent(self, order: Order) -> Sent | None:
         """A gallery image version that an earlier run of this machine has tested and sent, and not seen complete."""
+        machine = self.machine(order)
+        loading.load()
         from pytest_azchroot.clouds.azure import pending
 
-        found = pending.find(order, self.machine(order))
+        found = pending.find(order, machine)
         if found is None:
             return None
         sent, self._journals[found[0].run] = found
@@ -157,6 +160,7 @@ class AzureCloud:
 
     def _session(self, order: Order) -> Session:
         with self._lock:
+            loading.load()
             if order.directory not in self._sessions:
                 self._sessions[order.directory] = self._begin(order)
             return self._sessions[order.directory]
