@@ -206,7 +206,9 @@ class Broker:
 
     def may_ask(self, limit: Limit = OPERATIONS) -> bool:
         """Whether the host has a question left of those that Azure allows; then it has one less."""
-        return self._budget.take(limit)
+        if self._budget.wait(limit) > 0 or not self._budget.take(OPERATIONS):
+            return False
+        return limit is OPERATIONS or self._budget.take(limit)
 
     # -- asking the others
 

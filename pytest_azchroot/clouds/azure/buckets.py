@@ -38,14 +38,15 @@ READS = Limit("reads", 36, 12 / 60, 4)
 """GET of the machine."""
 POLLS = Limit("polls", 45, 15 / 60, 10)
 """GET of an operation of the machine."""
-DISKS = Limit("disks", 100, 10, 0)
+DISKS = Limit("disks", 40, 6, 0)
 """GET of disks. Azure has no such limit for a machine; this is a part of the subscription's reads: 250, and 25 a
 second."""
-OPERATIONS = Limit("operations", 150, 10, 0)
-"""GET of operations of disks, snapshots and images: the rest of these reads. One build never meets it; sixteen at once
-ask less often. (Disks have a limit of their own, too, of 50000 in 3 minutes.)"""
+OPERATIONS = Limit("operations", 80, 12, 0)
+"""GET of operations of all but the machine: another part of these reads. What is left is for what builds ask once, some
+ten questions each. One build never meets it; sixteen at once ask less often. (Disks have a limit of their own, too, of
+50000 in 3 minutes.)"""
 VERSIONS = Limit("versions", 300, 2, 0)
-"""GET of operations of gallery images: the subscription has 1200 in 3 minutes, and 4200 in 30 (recorded answers)."""
+"""GET of operations of gallery images, which are among those, too: of them alone the subscription has 1200 in 3 minutes, and 4200 in 30 (recorded answers)."""
 
 
 @dataclass(frozen=True)
