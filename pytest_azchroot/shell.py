@@ -150,7 +150,9 @@ def _opened(path: Path, *, write: bool) -> Iterator[tuple[DiskImage, int]]:
     try:
         fd = os.open(path, (os.O_RDWR if write else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise DiskError(f"{path} cannot be opened", why=error.strerror) from error
+        azure = str(path).lower().startswith("/subscriptions/")
+        hint = "this opens files; what is on Azure: pytest --pdb --azchroot-verify=ID DIRECTORY" if azure else None
+        raise DiskError(f"{path} cannot be opened", why=error.strerror, hint=hint) from error
     try:
         found = image.identify_open(fd, path)
         if write and not found.plain:

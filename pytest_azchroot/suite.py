@@ -305,7 +305,8 @@ class Suite:
             if verified:
                 verdict = Verdict(Answer.SKIP, ("it was only verified (--azchroot-verify)",), verdict.notes)
         elif verdict.publish and not published:
-            verdict = Verdict(Answer.FAIL, ("publishing failed",), verdict.notes)
+            last = "the run was interrupted" if self.build.interrupted else "publishing failed"
+            verdict = Verdict(Answer.FAIL, (last,), verdict.notes)
         mask = self.mask
         verdict = replace(verdict, reasons=(*map(mask, verdict.reasons),), notes=(*map(mask, verdict.notes),))
         tests = tuple(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -30,6 +31,12 @@ _APPLICATION = ("client_secret", "client_cert_path", "oidc_request_token", "clie
 _SUBSCRIPTIONS_VERSION = "2022-12-01"
 _AUDIENCE = "api://AzureADTokenExchange"
 """Whom a federated token is for. Source: https://learn.microsoft.com/entra/workload-id/workload-identity-federation"""
+
+_TELLING = ("EnvironmentCredential", "ManagedIdentityCredential", "AzureCliCredential")
+"""Of azure-identity's default chain: those that people set up on a machine that builds."""
+
+# It warns of every credential that gives no token, over many lines; the error tells it once.
+logging.getLogger("azure.identity").addHandler(logging.NullHandler())
 
 
 def credential(
@@ -225,5 +232,14 @@ class Steady:
             try:
                 yield
             except SdkError as error:
-                why = clean(str(error.message)).strip()
+                why = _abridged(clean(str(error.message)).strip())
                 raise CredentialError(f"Azure gives no token to {self._who}", why=why, hint=self._hint) from error
+
+
+def _abridged(message: str) -> str:
+    """Of what a chain of credentials says, those that may be meant; what one credential says, as it is. Pure."""
+    names, told = "|".join(_TELLING), []
+    for line in message.splitlines():
+        if found := re.fullmatch(rf"\s+(?:{names}): (.+)", line):
+            told.append(found[1].rstrip("."))
+    return "; ".join(told) or message

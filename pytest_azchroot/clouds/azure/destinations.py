@@ -216,7 +216,10 @@ def version_problems(asked: GalleryImageVersionId, found: Json | None, *, overwr
     """
     title, state = f"the gallery image version {asked.gallery}/{asked.image}/{asked.version}", _state(found)
     if state == "Creating":
-        yield f"{title} is still being made (wait until it is, or set another image_version)"
+        yield (
+            f"{title} is still being made (wait until it is, or set another image_version; `azchroot sweep` deletes "
+            "one that an interrupted build has given up)"
+        )
     elif state == "Deleting":
         yield f"{title} is just being deleted (try again when it is gone, or set another image_version)"
     elif state not in {None, "Failed"} and not overwrite:

@@ -232,6 +232,24 @@ class TestTheAzureCli:
 
 
 @pytest.mark.root
+class TestAMachineWithoutIdentity:
+    """The commonest mistake. What azure-identity says of it fills a screen, most of it about desktops."""
+
+    @pytest.fixture
+    def azure_emulator_accounts(self) -> Accounts:
+        return Accounts(system=False)
+
+    def test_it_is_told_in_a_line(self, azure_emulator: AzureEmulator, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("PATH", "/nowhere")
+        with pytest.raises(CredentialError) as error:
+            credential(ImageSpec(), None, PUBLIC).get_token(PUBLIC.scope)
+        told = str(error.value)
+        assert told.startswith("Azure gives no token to this machine or its environment: EnvironmentCredential ")
+        assert "Identity not found; Azure CLI not found" in told and "PowerShell" not in told
+        assert told.count("\n") == 1 and "hint: give the virtual machine a managed identity" in told
+
+
+@pytest.mark.root
 def test_no_token_no_request(azure_emulator: AzureEmulator) -> None:
     azure = Azure(credential(ImageSpec(client_id=OTHER_TENANT), None, PUBLIC), calls=Calls())
     disks = azure.compute(azure_emulator.subscription_id).disks

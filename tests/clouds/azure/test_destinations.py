@@ -210,7 +210,14 @@ def test_all_of_it_at_once_and_less_without_a_source() -> None:
             False,
             "is there already (set another image_version, or replace it with --azchroot-overwrite)",
         ),
-        (at("Creating"), True, "is still being made (wait until it is, or set another image_version)"),
+        (
+            at("Creating"),
+            True,
+            (
+                "is still being made (wait until it is, or set another image_version; `azchroot sweep` deletes one "
+                "that an interrupted build has given up)"
+            ),
+        ),
         (
             at("Deleting"),
             True,

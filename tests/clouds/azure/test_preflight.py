@@ -237,7 +237,7 @@ class TestAVersionThatIsBeingMade:
         assert problems(azure, wanted, MACHINE, room=plenty) == [
             (
                 "the gallery image version linux/debian/1.0.0 is still being made (wait until it is, or set another "
-                "image_version)"
+                "image_version; `azchroot sweep` deletes one that an interrupted build has given up)"
             )
         ]
 
