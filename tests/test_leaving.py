@@ -197,7 +197,8 @@ def test_what_is_no_group_of_ours_stays(error: BaseException) -> None:
     assert joined(error) is error
 
 
-def test_ctrl_c_is_seen_by_the_releases_that_it_leaves_behind() -> None:
+@pytest.mark.parametrize(("error", "expected"), [(KeyboardInterrupt(), True), (OSError(), False)], ids=repr)
+def test_ctrl_c_is_seen_by_the_releases_that_it_leaves_behind(error: BaseException, expected: bool) -> None:
     seen: list[bool] = []
 
     def release() -> None:
@@ -206,11 +207,12 @@ def test_ctrl_c_is_seen_by_the_releases_that_it_leaves_behind() -> None:
         except ValueError:
             seen.append(is_interrupted())
 
-    with pytest.raises(KeyboardInterrupt), Leaving() as stack:
-        stack.callback(release)
-        raise KeyboardInterrupt
-    with pytest.raises(OSError), Leaving() as stack:
-        stack.callback(release)
-        raise OSError
+    def build() -> None:
+        with Leaving() as stack:
+            stack.callback(release)
+            raise error
+
+    with pytest.raises(type(error)):
+        build()
     release()
-    assert seen == [True, False, False]
+    assert seen == [expected, False]

@@ -8,6 +8,7 @@ a disk attached or detached writes a request down; who gets the machine's lock c
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import time
 from collections.abc import Callable
@@ -19,11 +20,12 @@ from pytest_azchroot.clouds.azure import shared
 from pytest_azchroot.clouds.azure.asking import Asking, Model, failure
 from pytest_azchroot.clouds.azure.buckets import DISKS, OPERATIONS, READS, UPDATES, Budget, Limit
 from pytest_azchroot.clouds.azure.courses import Course, course
-from pytest_azchroot.clouds.azure.leader import Leader
+from pytest_azchroot.clouds.azure.leader import Leader, asked_wait
 from pytest_azchroot.clouds.azure.luns import data_disks
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.queue import Answer, Failure, Queue, Request, What
-from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError
+from pytest_azchroot.clouds.azure.refusals import AzureError, CredentialError, OperationTimeoutError
+from pytest_azchroot.clouds.azure.retries import pause
 from pytest_azchroot.clouds.azure.sizes import Sizes
 from pytest_azchroot.clouds.azure.underway import Following, Operations
 
@@ -303,10 +305,20 @@ class Broker:
 
     def _model(self) -> Model:
         telling = _Telling(self._say, f"reading the virtual machine {self._machine.name}")
-        while not self._budget.take(READS):
-            telling.because(f"Azure's rate limit of {self._machine.name}")
-            time.sleep(_LONGEST)
-        return self._asking.read()
+        for attempt in itertools.count():
+            while not self._budget.take(READS):
+                telling.because(f"Azure's rate limit of {self._machine.name}")
+                time.sleep(_LONGEST)
+            try:
+                return self._asking.read()
+            except CredentialError:
+                raise
+            except AzureError as error:
+                wait = pause(method="GET", attempt=attempt, status=error.status, asked=asked_wait(error))
+                if wait is None:
+                    raise
+                time.sleep(wait)
+        raise AssertionError  # attempts end by a pause of None
 
 
 class _Telling:

@@ -46,7 +46,8 @@ OPERATIONS = Limit("operations", 80, 12, 0)
 ten questions each. One build never meets it; sixteen at once ask less often. (Disks have a limit of their own, too, of
 50000 in 3 minutes.)"""
 VERSIONS = Limit("versions", 300, 2, 0)
-"""GET of operations of gallery images, which are among those, too: of them alone the subscription has 1200 in 3 minutes, and 4200 in 30 (recorded answers)."""
+"""GET of operations of gallery images, which are among those, too: of them alone the subscription has 1200 in 3
+minutes, and 4200 in 30 (recorded answers)."""
 
 
 @dataclass(frozen=True)

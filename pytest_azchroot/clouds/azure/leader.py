@@ -118,10 +118,10 @@ class Leader:
     def _unread(self, error: AzureError, requests: Sequence[Request], own: Request) -> None:
         found = failure(error)
         if error.status == _MANY:
-            self.budget.empty(READS, _asked(error) or _MINUTE / 4)
+            self.budget.empty(READS, asked_wait(error) or _MINUTE / 4)
         for request in requests:
             if course(found) is Course.LATER:
-                self._postpone(request, found, asked=_asked(error))
+                self._postpone(request, found, asked=asked_wait(error))
             elif request.id == own.id:
                 self.queue.answer(request, Answer(failure=found))
             else:
@@ -131,7 +131,7 @@ class Leader:
         found = failure(error)
         way = course(found)
         if error.status == _MANY:
-            self.budget.empty(UPDATES, _asked(error) or _MINUTE / 4)
+            self.budget.empty(UPDATES, asked_wait(error) or _MINUTE / 4)
         if way is Course.OTHER_WAY and not self._is_old():
             with shared.changing(self.ways) as content:
                 content["old"] = shared.now()
@@ -144,9 +144,9 @@ class Leader:
             self._divide_by_owner(requests, found, own)
         elif way is Course.LATER and not for_one(found):
             for request in requests:
-                self._postpone(request, found, asked=_asked(error))
+                self._postpone(request, found, asked=asked_wait(error))
         else:
-            self._judge(requests, found, asked=_asked(error))
+            self._judge(requests, found, asked=asked_wait(error))
 
     def _judge(self, requests: Sequence[Request], found: Failure, *, asked: float | None) -> None:
         """It is for one disk's sake. If nobody knows whose, halve the call."""
@@ -194,7 +194,7 @@ def _disks(requests: Sequence[Request]) -> list[str]:
     return list({request.key: request.disk for request in requests}.values())
 
 
-def _asked(error: AzureError) -> float | None:
-    """What ``Retry-After`` says."""
+def asked_wait(error: AzureError) -> float | None:
+    """Seconds that an answer asks to wait by ``Retry-After``."""
     response = getattr(error.__cause__, "response", None)
     return retry_after(getattr(response, "headers", None) or {})

@@ -36,7 +36,18 @@ KILLS = ("killed before", "killed after")
 """Before Azure has got the call, and when it has done what it was asked and nobody knows."""
 PATIENCE = 60.0
 """Seconds for a build to end by itself."""
-_WRITES = ("PUT disks", "PUT images", "PUT galleries/images/versions", "POST virtualMachines/attachDetachDataDisks")
+_ATTACH = "POST virtualMachines/attachDetachDataDisks"
+_WRITES = {
+    "PUT disks": "disk",
+    "PUT images": "image",
+    "PUT galleries/images/versions": "gallery-version",
+    _ATTACH: "attachment",
+}
+"""Calls, and what the journal calls what they make."""
+_PASSING = ("500", "429", "reset")
+"""Faults after which asking once more helps: the build has to end well."""
+_RELEASES = ("DELETE ", "disks.delete", f"{_ATTACH}#2", "operation virtualMachines.attachDetach#2", "GET disks#2")
+"""Parts of moments without which nothing may be left by a build to which one thing happened, even before a sweep."""
 _SECRET = re.compile(r"eyJ[\w-]{5,}|[?&]sig=|[Bb]earer \S{8}")
 _OURS = re.compile(r"Traceback|pytest_azchroot/\S+\.py", re.MULTILINE)
 
@@ -223,9 +234,10 @@ class _Trial:
         return fault if fault is not None and self._due(moment) else None
 
     def _look_at_journal(self, moment: Moment, request: Request) -> None:
-        known = {entry.id.lower() for entry in remains.entries(self._state)}
+        entries = remains.entries(self._state)
+        known = {entry.id.lower() for entry in entries if entry.kind == _WRITES[moment.name]}
         asked = [request.path]
-        if moment.name == _WRITES[-1]:
+        if moment.name == _ATTACH:
             asked = [each["diskId"] for each in json.loads(request.body).get("dataDisksToAttach", [])]
         self._journaling += [
             f"{moment} came before {each} was in the journal" for each in asked if each.lower() not in known
@@ -247,6 +259,7 @@ class _Trial:
             self.outcome.error = result.error["text"]
             yield from _unclear(result.error)
         yield from remains.unwritten(emulator, self._state)
+        yield from self._broken_promises(result)
         if match := _OURS.search(self._child.said):
             yield f"it wrote {match.group()}: {self._child.said}"
         if result is not None and result.artifacts:
@@ -260,6 +273,18 @@ class _Trial:
                 yield from (f"it is published all the same: {each.id}" for each in complete)
             yield from self._untold(self.outcome.left)
         yield from self._on_machine()
+
+    def _broken_promises(self, result: Result | None) -> Iterator[str]:
+        """What is stricter than that a sweep removes it."""
+        event, moment = self.cell.event, str(self.cell.moment)
+        if self.outcome.ending != "published" and event in ("", *_PASSING):
+            yield "it could have been published"
+        once = event in ("409", "lost", "failed", "conflict")
+        if result is not None and once and not any(part in moment for part in _RELEASES):
+            yield from (f"it left {each}" for each in remains.temporary(self._emulator))
+        for entry in remains.entries(self._state):
+            if entry.facts.get("sent") and entry.facts["disk"] not in remains.temporary(self._emulator):
+                yield f"{entry.id} is being made, and its disk is gone"
 
     def _untold(self, left: list[str]) -> Iterator[str]:
         if left and "azchroot sweep" not in self.outcome.error:

@@ -51,7 +51,7 @@ def hurry(state: Path) -> None:
     defaults["pace"] = Pace(floor=0.03, share=0.0)
     metadata._PAUSES = (0.01, 0.02, 0.05, 0.1, 0.1, 0.1)
     waiting: Any = metadata.machine.__kwdefaults__
-    waiting["timeout"] = 0.5
+    waiting["timeout"] = IMPATIENCE
 
 
 def image_yaml(**options: Any) -> str:
