@@ -14,6 +14,7 @@ from pytest_azchroot.clouds.azure import disks
 from pytest_azchroot.clouds.azure.destinations import version_id
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.publishing import IMAGE, VERSION
+from pytest_azchroot.clouds.azure.recipe import fingerprint
 from pytest_azchroot.clouds.azure.refusals import AzureError, explained
 from pytest_azchroot.clouds.azure.session import SWEEP, Session
 from pytest_azchroot.errors import PublishError
@@ -29,14 +30,19 @@ _NAMES = {"image": "image", "gallery-version": "version"}
 
 
 def find(order: Order, machine: Machine) -> tuple[Sent, Path] | None:
-    """What an earlier run of this machine has sent that the order asks for, all of it, and its journal. Asks nobody."""
+    """What an earlier run of this machine has sent that the order asks for, all of it, and its journal. Asks nobody.
+
+    What was made by another recipe is another image: then the order is looked at as if nobody had sent anything, and
+    what is on its way is in its way.
+    """
     wanted = _wanted(order, machine)
     for found in records():
         if found.alive or found.record is None or found.record.host != machine.vm_id:
             continue
         sent = [each for each in found.record.entries if _is_sent(each, wanted)]
         ids = tuple(id for _, id in _arriving(sent))
-        if sent and wanted <= {id.lower() for id in ids}:
+        is_whole = bool(sent) and wanted <= {id.lower() for id in ids}
+        if is_whole and {each.facts.get("recipe") for each in sent} == {fingerprint(order)}:
             return Sent(found.record.run, ids), found.path
     return None
 

@@ -13,7 +13,9 @@ from pytest_azchroot.clouds.azure import bodies
 from pytest_azchroot.clouds.azure.buckets import VERSIONS
 from pytest_azchroot.clouds.azure.client import Operation
 from pytest_azchroot.clouds.azure.destinations import version_id
+from pytest_azchroot.clouds.azure.leftovers import RUN_TAG, Resource, key, resource
 from pytest_azchroot.clouds.azure.pace import LASTING
+from pytest_azchroot.clouds.azure.recipe import fingerprint
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError, explained
 from pytest_azchroot.clouds.azure.session import SWEEP, Session, until
 from pytest_azchroot.errors import AzchrootError, PublishError, attach
@@ -74,7 +76,7 @@ def publish(session: Session, order: Order, disk: Disk) -> Sequence[Artifact]:
     if order.overwrite:
         for target in wanted:
             _remove(session, order, target)
-    makings = [_Making(each, _intend(session, disk, each)) for each in wanted]
+    makings = [_Making(each, _intend(session, order, disk, each)) for each in wanted]
     try:
         for making in makings:
             making.asked = True
@@ -83,7 +85,7 @@ def publish(session: Session, order: Order, disk: Disk) -> Sequence[Artifact]:
             _finish(session, order, disk, making)
     except BaseException as error:
         with attached_to(error):
-            _undo(session, order, makings)
+            _undo(session, order, disk, makings)
         if isinstance(error, AzchrootError):
             raise _refusal(error, makings) from error
         raise
@@ -136,9 +138,11 @@ def _names(id: ImageId | GalleryImageVersionId) -> tuple[str, ...]:
     return id.resource_group, id.gallery, id.image, id.version
 
 
-def _intend(session: Session, disk: Disk, target: Target) -> Entry:
-    # What a sweep of another day must know: until when it may still be on its way, and what it is made of.
+def _intend(session: Session, order: Order, disk: Disk, target: Target) -> Entry:
+    # What a sweep of another day must know: until when it may still be on its way, and what it is made of. And what
+    # the next run must: whether it would make the same.
     facts = {"digest": disk.digest or "", "disk": disk.id, "size": str(disk.size), "until": until(2 * target.timeout)}
+    facts["recipe"] = fingerprint(order)
     return session.intend(target.entry, target.id, **facts)
 
 
@@ -162,7 +166,7 @@ def _finish(session: Session, order: Order, disk: Disk, making: _Making) -> None
     """Wait until it is made; once more where it failed because the disk was in use."""
     assert making.operation is not None
     try:
-        session.wait(making.operation, order, timeout=making.target.timeout)
+        found = session.wait(making.operation, order, timeout=making.target.timeout)
     except OperationTimeoutError:
         making.left = True
         raise
@@ -171,8 +175,19 @@ def _finish(session: Session, order: Order, disk: Disk, making: _Making) -> None
             raise
         _wait_detached(session, order, disk)
         making.operation = _begin(session, order, disk, making.target)
-        session.wait(making.operation, order, timeout=making.target.timeout)
+        found = session.wait(making.operation, order, timeout=making.target.timeout)
+    if not _is_made_of(resource(making.entry.kind, found), disk):
+        raise PublishError(
+            f"{_told(making.target)} is made of another disk",
+            why="somebody else has made it since this build began",
+            hint="name another, or replace it with --azchroot-overwrite",
+        )
     making.made = True
+
+
+def _is_made_of(found: Resource, disk: Disk) -> bool:
+    """Whether its bytes are those that were checked: of one that is there, Azure may change no more than its tags."""
+    return not found.sources or key(disk.id) in map(key, found.sources)
 
 
 def _wait_detached(session: Session, order: Order, disk: Disk) -> None:
@@ -189,7 +204,7 @@ def _arrived(disk: Disk, making: _Making) -> Artifact:
 # -- the way back
 
 
-def _undo(session: Session, order: Order, makings: Sequence[_Making]) -> None:
+def _undo(session: Session, order: Order, disk: Disk, makings: Sequence[_Making]) -> None:
     """Nothing is published that is not published as a whole. What is still on its way when its time is over is left to
     the next run, with the disk that it is made of."""
     if any(making.left for making in makings):
@@ -202,7 +217,7 @@ def _undo(session: Session, order: Order, makings: Sequence[_Making]) -> None:
             continue
         making.entry.note(abandoned="yes")
         try:
-            if making.operation is not None or _is_ours(session, making.target):
+            if _is_ours(session, disk, making):
                 _remove(session, order, making.target)
         except AzchrootError as error:
             why = error.what if error.why is None else f"{error.what}: {error.why}"
@@ -216,17 +231,18 @@ def _undo(session: Session, order: Order, makings: Sequence[_Making]) -> None:
         raise failed[0]
 
 
-def _is_ours(session: Session, target: Target) -> bool:
+def _is_ours(session: Session, disk: Disk, making: _Making) -> bool:
     """Whether it is there, and made by this run. Where the answer was lost, Azure may have begun; where something was
-    refused, a stranger's may be what was in the way."""
+    refused, or accepted for one that is there, a stranger's is in the way."""
+    target, accepted = making.target, making.operation is not None
     try:
         with explained(f"looking for {_told(target)}"):
-            found = target.get(*target.names)
+            found = resource(making.entry.kind, target.get(*target.names))
     except AzureError as error:
         if error.status != _MISSING:
             raise
-        return False
-    return dict(found.get("tags") or {}).get("azchroot-run") == session.journal.run
+        return accepted  # it may not be shown yet
+    return _is_made_of(found, disk) and (accepted or found.tags.get(RUN_TAG) == session.journal.run)
 
 
 def _leave(session: Session, makings: Sequence[_Making]) -> None:

@@ -155,6 +155,18 @@ def test_what_takes_longer_than_it_may_is_taken_up_by_the_next_run(azure_worksho
     azure_workshop.nothing_is_left()
 
 
+def test_what_another_recipe_has_made_is_not_taken_up(azure_workshop: AzureWorkshop) -> None:
+    azure_workshop.azure.fault(operation="versions.create", delay=2.5)
+    destination = azure_workshop.gallery()
+    azure_workshop.image(shared_image_destination=destination, shared_image_gallery_timeout=1)
+    azure_workshop.run().assert_outcomes(passed=2, failed=1)
+    directory = azure_workshop.image(shared_image_destination=destination)
+    (directory / "test_10_step.py").write_text((directory / "test_10_step.py").read_text() + "\n# another one\n")
+    again = azure_workshop.run()
+    assert again.ret == pytest.ExitCode.USAGE_ERROR
+    again.stderr.fnmatch_lines(["x: *1.0.0*"])
+
+
 def test_the_next_disk_is_made_while_this_one_is_checked(azure_workshop: AzureWorkshop) -> None:
     for name in ("a", "b"):
         azure_workshop.image(name)
