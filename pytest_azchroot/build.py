@@ -31,6 +31,7 @@ from pytest_azchroot.report.provenance import Provenance, provenance
 from pytest_azchroot.report.timeline import Timeline
 from pytest_azchroot.sandbox import Chroot, Confinement, Sandbox, Sealed
 from pytest_azchroot.sandbox.architecture import Runs, require_runnable
+from pytest_azchroot.sandbox.starting import Starting
 
 MOUNT_PATH = "/run/azchroot/root"
 """Where an image is mounted unless it says otherwise. Each build has a mount namespace of its own: no collision."""
@@ -90,6 +91,7 @@ class Build:
         self.keeping = False
         """Its disk is to outlive it."""
         self._ahead: Ahead[Disk] | None = None
+        self._starting: Starting | None = None
         self._digesting: digesting.Digesting | None = None
         self.sent: Sent | None = None
         """What an earlier run has tested and sent, and this one takes up instead of building the image again."""
@@ -123,6 +125,8 @@ class Build:
         if self.image.disk is None or self._closed:
             self._closed = False
             self.started = self.started or datetime.now(timezone.utc)
+            self._starting = Starting(metadata_service=self.image.spec.metadata_service)
+            self._stack.callback(self._starting.end)
             self.provenance = provenance(self.image.configuration.path, outputs=self.image.spec.output)
             with self.timeline.stage("create"):
                 self.image.disk = disk = self._stack.enter_context(self._ahead or self._creating())
@@ -148,8 +152,10 @@ class Build:
                     confinement=self._confinement(),
                     read_only=disk.read_only,
                     label=self.image.path,
+                    starting=self._starting,
                 )
             )
+        self._starting = None
         self.image.device, self.image.lun = sandbox.device, attachment.lun
         if sandbox.reaches_metadata and not self.image.spec.metadata_service:
             self.ledger.remarks.append(f"its commands could reach the metadata service: {sandbox.reaches_metadata}")

@@ -18,6 +18,7 @@ from .checks import Checks
 from .confinement import Confinement
 from .connection import Connection
 from .mounting import Mounting
+from .starting import Starting
 
 _CLOSE_PATIENCE = 15.0
 _FREE_PATIENCE = 15.0
@@ -51,6 +52,7 @@ class Sandbox(Mounting):
         confinement: Confinement = _CONFINED,
         read_only: bool = False,
         label: Path | None = None,
+        starting: Starting | None = None,
     ) -> Iterator[Sandbox]:
         """Make a sandbox around a disk image file or a block device. Leaving it without :meth:`close` aborts it.
 
@@ -60,16 +62,17 @@ class Sandbox(Mounting):
         :param confinement: how commands inside are held.
         :param read_only: nothing can be written to the disk, not even by a mount that replays a journal.
         :param label: the directory of the image, by which visitors find it (:mod:`.visiting`); None lets nobody in.
+        :param starting: what has been started for it alone, for the same ``confinement.metadata_service``.
         :raises UnavailableError: namespaces, loop devices or tools are missing here.
         :raises DiskError: the disk cannot be opened, or another program uses it.
         """
         about = {"environment": dict(environment or {}), "confinement": asdict(confinement)}
         visitors = None if label is None else {"directory": str(label.resolve()), **about}
         connection = Connection(
+            starting or Starting(metadata_service=confinement.metadata_service),
             path=os.path.abspath(path),
             hostname=hostname,
             read_only=read_only,
-            metadata_service=confinement.metadata_service,
             visitors=visitors,
         )
         sandbox = cls(connection, output=output, variables=environment or {}, confinement=confinement)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_azchroot.errors import DirtyImageError, DiskError, SandboxError
-from pytest_azchroot.sandbox import Process, Sandbox, checks, connection
+from pytest_azchroot.sandbox import Process, Sandbox, checks, starting
 
 from .machine import PARTITION_START, descendants_of, eventually, is_alive, loops_below, partitions_of, run
 
@@ -148,7 +148,7 @@ def test_a_loop_device_over_a_file_of_the_image_is_found(sandbox: Sandbox) -> No
 
 def test_a_device_that_is_still_open_does_not_close(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from pytest_azchroot.disk import loop; loop.release.__kwdefaults__['patience'] = 0.2"
-    monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{code}; main()"))
+    monkeypatch.setattr(starting, "_BOOTSTRAP", starting._BOOTSTRAP.replace("main()", f"{code}; main()"))
     with Sandbox.start(disk, hostname="image") as sandbox, Path(sandbox.device).open("rb") as other:
         with pytest.raises(DiskError, match="is still open somewhere"):
             sandbox.close()

@@ -14,7 +14,7 @@ import pytest
 from pytest_azchroot.disk import lvm_mapper
 from pytest_azchroot.disk.lvm import LogicalVolume, Piece, Stripe
 from pytest_azchroot.errors import DirtyImageError, DiskError, SandboxError
-from pytest_azchroot.sandbox import CommandError, Sandbox, connection, mapper
+from pytest_azchroot.sandbox import CommandError, Sandbox, mapper, starting
 from pytest_azchroot.sandbox import sandbox as module
 
 from .machine import eventually, is_alive
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.root
 
 def patched(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Run code in the keeper, before it makes the holder."""
-    monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"exec({code!r}); main()"))
+    monkeypatch.setattr(starting, "_BOOTSTRAP", starting._BOOTSTRAP.replace("main()", f"exec({code!r}); main()"))
 
 
 @pytest.mark.parametrize("error", [SandboxError("first"), ValueError("first"), KeyboardInterrupt("first")])

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_azchroot.disk import loop
 from pytest_azchroot.errors import DiskError, SandboxError, UnavailableError
-from pytest_azchroot.sandbox import CommandError, Sandbox, connection
+from pytest_azchroot.sandbox import CommandError, Sandbox, starting
 
 from .machine import partitions_of, run
 
@@ -138,7 +138,7 @@ def test_a_device_that_another_program_has_locked(disk: Path, monkeypatch: pytes
     device = run("losetup", "--find", "--show", "--partscan", disk).strip()
     code = "from pytest_azchroot.disk import loop; loop._lock.__kwdefaults__['patience'] = 0.2"
     try:
-        monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{code}; main()"))
+        monkeypatch.setattr(starting, "_BOOTSTRAP", starting._BOOTSTRAP.replace("main()", f"{code}; main()"))
         with Path(device).open("rb") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
             with (

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_azchroot.disk import loop
 from pytest_azchroot.errors import DirtyImageError, SandboxError
-from pytest_azchroot.sandbox import Sandbox, Write, connection
+from pytest_azchroot.sandbox import Sandbox, Write, starting
 from pytest_azchroot.sandbox.testinfra import make_host
 
 from .machine import is_alive, loops_below, run
@@ -260,7 +260,7 @@ def test_a_file_system_that_overlayfs_refuses_is_copied(
     disk: Path, userland: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "from pytest_azchroot.sandbox import overlay; overlay.COPIED = {'ext2'}"
-    monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"{code}; main()"))
+    monkeypatch.setattr(starting, "_BOOTSTRAP", starting._BOOTSTRAP.replace("main()", f"{code}; main()"))
     with Sandbox.start(disk, hostname="image") as sandbox:
         sandbox.outside(["sfdisk", "--quiet", "--append", sandbox.device], input="size=4M\n")
         sandbox.outside(["mkfs.ext2", "-q", sandbox.partition(2)])
@@ -313,7 +313,7 @@ loop._bind = other
 """
     twin = sandbox.outside(["mktemp"]).stdout.strip()
     run("cp", sandbox._backing or "", twin)
-    monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"exec({code!r}); main()"))
+    monkeypatch.setattr(starting, "_BOOTSTRAP", starting._BOOTSTRAP.replace("main()", f"exec({code!r}); main()"))
     try:
         with Sandbox.start(Path(twin), hostname="twin") as second:
             second.mount(second.partition(1))

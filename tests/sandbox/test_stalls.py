@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_azchroot.errors import SandboxError
-from pytest_azchroot.sandbox import CommandError, Confinement, Sandbox, connection
+from pytest_azchroot.sandbox import CommandError, Confinement, Sandbox, starting
 from tests.typist import azchroot, typing
 
 from . import attacks
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.root
 
 def patched(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Run code in the keeper, before it makes the holder."""
-    monkeypatch.setattr(connection, "_BOOTSTRAP", connection._BOOTSTRAP.replace("main()", f"exec({code!r}); main()"))
+    monkeypatch.setattr(starting, "_BOOTSTRAP", starting._BOOTSTRAP.replace("main()", f"exec({code!r}); main()"))
 
 
 def start(sandbox: Sandbox, source: str, *arguments: str) -> None:
