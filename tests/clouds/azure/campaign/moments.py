@@ -100,6 +100,7 @@ class Watch:
         self._emulator = emulator
         self._before, self._after, self._begins = before, after, begins
         self._naming = Naming()
+        self._now = threading.local()
         self._answer = emulator._answer
         vars(emulator)["_answer"] = self.answer  # before it listens
         emulator.hooks.add(self)
@@ -108,6 +109,7 @@ class Watch:
         """In place of the emulator's own."""
         moment = self._naming.call(request, self._operation(request))
         self._note(moment)
+        self._now.moment = moment
         answer = self._before(moment, request)
         if answer is None:
             answer = self._answer(request)
@@ -122,6 +124,12 @@ class Watch:
         moment = self._naming.operation(kind)
         self._note(moment)
         return self._begins(moment)
+
+    @property
+    def call(self) -> Moment | None:
+        """The call that this thread answers."""
+        found: Moment | None = getattr(self._now, "moment", None)
+        return found
 
     def _note(self, moment: Moment) -> None:
         if moment not in self.moments:

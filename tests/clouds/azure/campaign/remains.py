@@ -58,10 +58,10 @@ def unwritten(emulator: Emulator, state: Path) -> Iterator[str]:
         id = each.removeprefix("attachment of ")
         if id.lower() not in known:
             yield f"{each} is in no journal"
-    for each in artifacts(emulator):
-        complete = each.properties["provisioningState"] == "Succeeded"
-        if not complete and each.id.lower() not in known:
-            yield f"{each.id} is in no journal, and not complete"
+    for artifact in artifacts(emulator):
+        complete = artifact.properties["provisioningState"] == "Succeeded"
+        if not complete and artifact.id.lower() not in known:
+            yield f"{artifact.id} is in no journal, and not complete"
 
 
 def entries(state: Path) -> list[journal.Open]:

@@ -104,10 +104,13 @@ def test_it_leaves_in_time_and_says_what_is_left(
     signals = Signals()
     azure_workshop.azure.emulator.hooks.add(signals)
     ended: dict[str, tuple[float, str]] = {}
-    threads = [
-        _thread(lambda stage=stage: ended.update({stage.name: _interrupted(stage, number, signals, azure_workshop)}))
-        for stage in STAGES
-    ]
+
+    def interrupt(stage: Stage) -> None:
+        ended[stage.name] = _interrupted(stage, number, signals, azure_workshop)
+
+    threads = [threading.Thread(target=interrupt, args=[stage]) for stage in STAGES]
+    for thread in threads:
+        thread.start()
     for thread in threads:
         thread.join()
     for stage in STAGES:
@@ -122,17 +125,11 @@ def test_it_leaves_in_time_and_says_what_is_left(
         if call["name"] == "DELETE disks"
     }
     assert deletes >= {"seal", "steps", "checks"}
-    sweep = [Path(sys.executable).with_name("azchroot"), "sweep"]
+    sweep = [str(Path(sys.executable).with_name("azchroot")), "sweep"]
     done = subprocess.run(sweep, capture_output=True, text=True, env=dict(os.environ), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     azure_workshop.nothing_is_left()
     assert not [*azure_workshop.azure.compute().images.list()]
-
-
-def _thread(do: Callable[[], object]) -> threading.Thread:
-    thread = threading.Thread(target=do)
-    thread.start()
-    return thread
 
 
 def _interrupted(stage: Stage, number: signal.Signals, signals: Signals, workshop: AzureWorkshop) -> tuple[float, str]:
