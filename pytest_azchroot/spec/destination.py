@@ -70,6 +70,6 @@ class SharedImageDestination(Strict):
     image_version: Annotated[str, Checked(_version, r"^[0-9]+\.[0-9]+\.[0-9]+$")]
     """The version to make: three numbers with dots between."""
     target_regions: Annotated[tuple[TargetRegion, ...], BeforeValidator(to_tuple), AfterValidator(_regions)] = ()
-    """Where the version is stored; none means the gallery's own region only."""
+    """Where the version is stored; none means the region of the build VM alone."""
     exclude_from_latest: Flag = False
     """Whether those who ask for the latest version pass this one over."""

@@ -66,29 +66,31 @@ class Options(Strict):
     skip_create_image: Flag = False
     """Build and test, but publish nothing."""
     skip_cleanup: Flag = False
-    """Keep the temporary disks and snapshots."""
+    """Keep the temporary disk, detached; it loses the tag by which it would expire."""
 
     # Disks
     os_disk_size_gb: Size = 0
     """Size of the disk in GiB; 0 means that of the source. A source can be enlarged, never shrunk."""
     os_disk_storage_account_type: DiskStorage = "Premium_LRS"
-    """The kind of the OS disk."""
+    """The kind of the OS disk. PremiumV2_LRS and UltraSSD_LRS are refused before the build: Azure makes no images of
+    them."""
     os_disk_cache_type: Caching = "ReadOnly"
     """Host caching of the OS disk."""
     data_disk_storage_account_type: DiskStorage = "Premium_LRS"
-    """The kind of the data disks that a gallery image version brings along."""
+    """The kind of the data disks that a gallery image version brings along. Without effect so far: they are not
+    copied."""
     data_disk_cache_type: Caching = "ReadOnly"
-    """Host caching of the data disks."""
+    """Host caching of the data disks. Without effect so far: they are not copied."""
     image_hyperv_generation: Annotated[str, Choice(("V1", "V2"))] | None = None
     """The Hyper-V generation of the image: V1 boots by BIOS, V2 by UEFI. Not set: that of the source."""
     temporary_os_disk_id: Annotated[str, Checked(formats.disk_id)] | None = None
     """The id of the temporary OS disk. Not set: a unique name beside the build VM."""
     temporary_os_disk_snapshot_id: Annotated[str, Checked(formats.snapshot_id)] | None = None
-    """The id of the temporary snapshot of the OS disk. Not set: a unique name beside the build VM."""
+    """The id of the temporary snapshot of the OS disk. Without effect: versions are made of the disk itself."""
     temporary_data_disk_id_prefix: Annotated[str, Checked(formats.disk_id)] | None = None
-    """How the ids of temporary data disks begin; the LUN follows. Not set: a unique name beside the build VM."""
+    """How the ids of temporary data disks begin; the LUN follows. Without effect so far: they are not copied."""
     temporary_data_disk_snapshot_id: Annotated[str, Checked(formats.snapshot_id)] | None = None
-    """How the ids of the data disks' snapshots begin; the LUN follows. Not set: a unique name beside the VM."""
+    """How the ids of the data disks' snapshots begin; the LUN follows. Without effect: there are none."""
     polling_duration_timeout: Seconds = 900.0
     """How long one operation of Azure may take, in seconds: making, attaching, detaching or deleting a disk, making a
     managed image."""
@@ -166,7 +168,7 @@ class Options(Strict):
     tenant_id: Filled | None = None
     """The tenant of the application. Not set: that of the subscription."""
     subscription_id: Filled | None = None
-    """The subscription to work in. Not set: that of the build VM, or of the Azure CLI."""
+    """The subscription of the gallery to publish to. Not set: that of the build VM."""
     oidc_request_token: Filled | None = Field(default=None, repr=False)
     """GitHub's token to ask for an OIDC token with."""
     oidc_request_url: Filled | None = None

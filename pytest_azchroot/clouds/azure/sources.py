@@ -314,7 +314,13 @@ def version_source(asked: GalleryImageVersionId, definition: Json, found: Json, 
         plan=_plan(image.get("purchasePlan")),
         security_type=_security_of_features(image.get("features")),
         problems=tuple(_version_problems(title, image, properties, machine)),
+        notices=tuple(_version_notices(title, storage)),
     )
+
+
+def _version_notices(title: str, storage: Json) -> Iterator[str]:
+    if disks := storage.get("dataDiskImages"):
+        yield f"{title} has data disks ({len(disks)}): they are not copied, and what is published has none"
 
 
 def _version_problems(title: str, image: Json, properties: Json, machine: Machine) -> Iterator[str]:

@@ -259,6 +259,15 @@ def test_a_gallery_version() -> None:
     )
 
 
+def test_data_disks_are_not_lost_in_silence() -> None:
+    found = version()
+    assert gallery(found).notices == ()
+    found["properties"]["storageProfile"]["dataDiskImages"] = [{"lun": 0}, {"lun": 1}]
+    assert gallery(found).notices == (
+        "linux/debian/1.0.0 has data disks (2): they are not copied, and what is published has none",
+    )
+
+
 def test_one_that_was_made_of_an_image_and_one_that_does_not_say() -> None:
     found = version()
     found["properties"]["storageProfile"] = {"source": {"id": "/an/image"}}
