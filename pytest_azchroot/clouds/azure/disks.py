@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 from pytest_azchroot.clouds import Disk, Kept, Order
 from pytest_azchroot.clouds.azure import bodies
+from pytest_azchroot.clouds.azure.leftovers import RUN_TAG, Resource, resource
 from pytest_azchroot.clouds.azure.refusals import AzureError, explained
 from pytest_azchroot.clouds.azure.session import SWEEP, Session
 from pytest_azchroot.errors import AzchrootError, DiskError
 from pytest_azchroot.journal import Entry
-from pytest_azchroot.leaving import Leaving
+from pytest_azchroot.leaving import Leaving, attached_to
 from pytest_azchroot.spec.azure_ids import DiskId, parse_disk_id
 
 _GIB = 1024**3
@@ -33,11 +34,18 @@ def made(session: Session, order: Order) -> Iterator[Disk]:
         _refuse_existing(session, id)
     body = bodies.disk_body(source, spec, session.machine, tags=session.temporary())
     entry = session.intend("disk", str(id))
+    doing, make = f"making the disk {id.name}", compute.disks.begin_create_or_update
+    try:
+        operation = session.azure.begin(doing, make, id.resource_group, id.name, body)
+    except BaseException as error:
+        with attached_to(error):
+            if _is_foreign(session, id):
+                entry.done()
+            else:
+                _release(session, order, id, entry)
+        raise
     with Leaving() as stack:
         stack.callback(_release, session, order, id, entry)
-        operation = session.azure.begin(
-            f"making the disk {id.name}", compute.disks.begin_create_or_update, id.resource_group, id.name, body
-        )
         found = session.wait(operation, order)
         yield Disk(
             id=str(id),
@@ -133,16 +141,27 @@ def delete(session: Session, order: Order, id: DiskId) -> None:
             raise
 
 
-def _refuse_existing(session: Session, id: DiskId) -> None:
-    """Somebody else's disk would be changed, and then deleted."""
+def _is_foreign(session: Session, id: DiskId) -> bool:
+    """Whether there is a disk of that name that this run has not made, and so must not delete."""
+    found = _found(session, id)
+    return found is not None and found.tags.get(RUN_TAG) != session.journal.run
+
+
+def _found(session: Session, id: DiskId) -> Resource | None:
     disks = session.azure.compute(id.subscription_id).disks
     try:
         with explained(f"looking for the disk {id.name}"):
-            disks.get(id.resource_group, id.name)
+            return resource("disk", disks.get(id.resource_group, id.name))
     except AzureError as error:
         if error.status == _MISSING:
-            return
+            return None
         raise
+
+
+def _refuse_existing(session: Session, id: DiskId) -> None:
+    """Somebody else's disk would be changed, and then deleted."""
+    if _found(session, id) is None:
+        return
     raise DiskError(
         f"there is a disk {id} already",
         why="temporary_os_disk_id names it, and it would be deleted in the end",

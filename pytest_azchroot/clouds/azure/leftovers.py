@@ -162,7 +162,11 @@ class _Case:
     @property
     def made(self) -> bool:
         """Whether what is there was made by this run."""
-        return self.found is not None and self.found.tags.get(RUN_TAG) == self.record.run
+        found, disk = self.found, self.entry.facts.get("disk")
+        if found is None or found.tags.get(RUN_TAG) != self.record.run:
+            return False
+        # Of an artifact that is there, Azure changes the tags alone, and may have taken ours for them.
+        return disk is None or not found.sources or key(disk) in map(key, found.sources)
 
     def foreign(self, until: datetime | None, context: Context) -> Removal | None:
         """The step if the journal is another machine's: nobody here knows whether its run lives."""
@@ -199,6 +203,8 @@ def _artifact(case: _Case, context: Context) -> Removal:
 
 
 def _unfinished(state: str, until: datetime, context: Context) -> tuple[Action, str]:
+    if state.lower() == "updating":
+        return "leave", "it was published, and is being changed since"
     if state.lower() in _FAILED:
         return "delete", f"it was not made: its state is {state}"
     if until <= context.now:

@@ -173,7 +173,6 @@ def test_without_a_machine_of_azure_every_journal_is_anothers() -> None:
         ("Failed", {"until": LATER}, False, ["delete artifact", "delete disk"]),
         ("Canceled", {}, False, ["delete artifact", "delete disk"]),
         ("Creating", {"until": LATER}, False, ["leave artifact", "leave disk"]),
-        ("Updating", {}, False, ["leave artifact", "leave disk"]),
         ("Creating", {"until": EARLIER}, False, ["delete artifact", "delete disk"]),
         ("Creating", {"until": LATER}, True, ["delete artifact", "delete disk"]),
         ("Creating", {"until": "nonsense"}, False, ["leave artifact", "leave disk"]),
@@ -188,6 +187,20 @@ def test_artifacts_by_their_state(
     assert told(steps) == [each.replace("artifact", found.kind) for each in expected]
     if expected[0].startswith("leave"):
         assert id in steps[1].reason and "--abandon" in steps[0].reason
+
+
+def test_an_artifact_that_somebody_changes_has_been_published_before() -> None:
+    """Its run died before it could write that down, and by now it is in use."""
+    entries, found = record(("gallery-version", VERSION, {"until": EARLIER})), version("Updating")
+    (step,) = planned([entries], [found], context=replace(HERE, abandon=True))
+    assert step.action == "leave"
+
+
+def test_an_artifact_of_that_name_that_is_made_of_another_disk_stays() -> None:
+    """It was there when ours was asked for, and of one that is there Azure changes the tags."""
+    entries = record(("gallery-version", VERSION, {"disk": DISK, "abandoned": "yes"}))
+    (step,) = planned([entries], [version("Succeeded", source=f"{DISK}2")])
+    assert step.action == "forget"
 
 
 def test_an_artifact_that_does_not_say_until_when_is_given_a_day() -> None:
