@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -179,11 +179,15 @@ def read_packages(sandbox: Sandbox) -> Packages:
     packages: list[Package] = []
     managers: list[str] = []
     notes: list[str] = []
+    try:
+        there = sandbox.present((*DPKG, *APK, *RPM))
+    except AzchrootError as error:
+        return Packages(notes=(_told(error),))
     for manager, read in _READERS.items():
         try:
-            listing = read(sandbox)
+            listing = read(sandbox, there)
         except AzchrootError as error:
-            notes.append(f"{manager}: {error.what}" + (f": {error.why.strip()}" if error.why else ""))
+            notes.append(f"{manager}: {_told(error)}")
             continue
         if listing is None:
             continue
@@ -196,9 +200,17 @@ def read_packages(sandbox: Sandbox) -> Packages:
     return Packages(tuple(sorted(packages)), tuple(managers), tuple(notes))
 
 
-def _from_file(paths: Iterable[str], parse: Callable[[str], Listing]) -> Callable[[Sandbox], Listing | None]:
-    def read(sandbox: Sandbox) -> Listing | None:
-        for path in paths:
+def _told(error: AzchrootError) -> str:
+    return error.what + (f": {error.why.strip()}" if error.why else "")
+
+
+_Reader = Callable[["Sandbox", Sequence[str]], "Listing | None"]
+"""Takes the lists that are there, too."""
+
+
+def _from_file(paths: Sequence[str], parse: Callable[[str], Listing]) -> _Reader:
+    def read(sandbox: Sandbox, there: Sequence[str]) -> Listing | None:
+        for path in (each for each in paths if each in there):
             data = _content(sandbox, path, LIMIT + 1)
             if data is None:
                 continue
@@ -210,8 +222,8 @@ def _from_file(paths: Iterable[str], parse: Callable[[str], Listing]) -> Callabl
     return read
 
 
-def _from_rpm(sandbox: Sandbox) -> Listing | None:
-    if not any(_content(sandbox, path, 1) for path in RPM):
+def _from_rpm(sandbox: Sandbox, there: Sequence[str]) -> Listing | None:
+    if not any(_content(sandbox, path, 1) for path in RPM if path in there):
         return None
     heard = 0
 
@@ -234,7 +246,7 @@ def _content(sandbox: Sandbox, path: str, limit: int) -> bytes | None:
         raise
 
 
-_READERS: dict[str, Callable[[Sandbox], Listing | None]] = {
+_READERS: dict[str, _Reader] = {
     "dpkg": _from_file(DPKG, parse_dpkg),
     "apk": _from_file(APK, parse_apk),
     "rpm": _from_rpm,

@@ -3,10 +3,11 @@ there. Data comes on standard input or goes to standard output."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, BinaryIO
 
 from pytest_azchroot.errors import SandboxError
@@ -58,6 +59,22 @@ def read(source: str, limit: int | None) -> None:
             limit -= len(data)
 
 
+def present(paths: Sequence[str]) -> None:
+    """Write to standard output, as JSON, which of these are there, or cannot be looked at: who reads that one is told
+    why."""
+    found = []
+    for path in paths:
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            pass
+        found.append(path)
+    with open(1, "w", encoding="ascii", closefd=False) as stream:
+        json.dump(found, stream)
+
+
 def remove(target: str) -> None:
     """Remove a file or a link; it need not be there."""
     if os.path.lexists(target):
@@ -69,6 +86,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "put_directory": put_directory,
     "get": get,
     "read": read,
+    "present": present,
     "remove": remove,
 }
 

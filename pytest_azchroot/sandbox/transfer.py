@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -80,12 +81,23 @@ class Transfers:
             stream.seek(0)
             return stream.read()
 
+    def present(self, paths: Sequence[str]) -> list[str]:
+        """Those of the paths at which the image has something, links followed. One look for all, as each is a process.
+
+        :raises SandboxError: nobody can look.
+        """
+        with tempfile.TemporaryFile() as stream:
+            self._transfer("present", {"paths": list(paths)}, stdout=stream.fileno())
+            stream.seek(0)
+            found: list[str] = json.load(stream)
+            return found
+
     def _transfer(
         self, task: str, arguments: Mapping[str, Any], *, stdin: int | None = None, stdout: int | None = None
     ) -> None:
         code, _ = self._connection.run("files", {"task": task, **arguments}, stdin=stdin, stdout=stdout)
         if code:
-            path = arguments.get("target", arguments.get("source"))
+            path = arguments.get("target", arguments.get("source", "what was asked for"))
             why = f"what carries it {how_it_ended(code)}; a process in the image can do that"
             raise SandboxError(f"{path} was not carried into or out of the image", why=why)
 
