@@ -17,6 +17,7 @@ from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.queue import Failure
 from pytest_azchroot.clouds.azure.refusals import CredentialError, explained
 from pytest_azchroot.clouds.azure.retries import ASK_ONCE
+from pytest_azchroot.errors import UnavailableError
 from pytest_azchroot.spec.azure_ids import parse_resource_id
 
 if TYPE_CHECKING:
@@ -56,12 +57,21 @@ class Progress:
 
 
 class Asking:
-    """Azure, asked about one virtual machine."""
+    """Azure, asked about one virtual machine.
+
+    :raises UnavailableError: it is none that disks can be attached to.
+    """
 
     def __init__(self, azure: Azure, machine: Machine) -> None:
         self._azure = azure
         self._machine = machine
         found = parse_resource_id(machine.resource_id)
+        if found.kind.lower() != "microsoft.compute/virtualmachines":  # its number would be taken for the name of another machine
+            raise UnavailableError(
+                f"disks cannot be attached to {machine.name}",
+                why="it is an instance of a scale set with uniform orchestration",
+                hint="build on a virtual machine of its own, or of a scale set with flexible orchestration",
+            )
         self._where = (found.resource_group, found.names[-1])
         self._subscription = found.subscription_id
 

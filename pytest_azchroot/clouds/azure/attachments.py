@@ -22,9 +22,9 @@ def made(session: Session, order: Order, disk: Disk, *, timeout: float) -> Itera
     :raises DiskError: it does not become a device.
     """
     before = device.snapshot()
-    entry = session.intend("attachment", disk.id, vm=session.machine.resource_id)
+    if disk.id not in session.detaching:  # else it comes back, and nobody has seen it leave
+        session.detaching[disk.id] = session.intend("attachment", disk.id, vm=session.machine.resource_id)
     with Leaving() as stack:
-        session.detaching[disk.id] = entry
         stack.callback(_detach, session, order, disk)
         order.say("waiting to attach the disk")
 

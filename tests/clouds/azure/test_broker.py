@@ -23,6 +23,7 @@ from pytest_azchroot.clouds.azure.queue import Queue
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError
 from pytest_azchroot.emulator.pytest_plugin import AzureEmulator
 from pytest_azchroot.emulator.settings import Machine, Profile, Settings
+from pytest_azchroot.errors import UnavailableError
 
 from .builds import POST, Builds, attached, connected, count, machine_of, make_disks, statuses, until
 
@@ -109,6 +110,12 @@ def test_a_disk_that_is_gone_is_detached(broker: Broker, azure_emulator: AzureEm
     missing = f"{azure_emulator.vm_id.rsplit('/', 2)[0]}/disks/none"
     broker.detach(missing)
     broker.wait_detached(missing, timeout=10)
+
+
+def test_an_instance_of_a_uniform_scale_set(azure: Azure, meeting: Path, azure_emulator: AzureEmulator) -> None:
+    id = f"{azure_emulator.vm_id.rsplit('/', 2)[0]}/virtualMachineScaleSets/set/virtualMachines/3"
+    with pytest.raises(UnavailableError, match="scale set with uniform"):
+        Broker(azure, replace(machine_of(azure_emulator), resource_id=id), directory=meeting)
 
 
 def test_room(broker: Broker, azure_emulator: AzureEmulator) -> None:

@@ -185,6 +185,13 @@ def test_a_disk_that_was_made_ahead_for_nothing_is_deleted(azure_workshop: Azure
     azure_workshop.nothing_is_left()
 
 
+def test_a_disk_that_is_attached_once_more_is_written_down_once(azure_workshop: AzureWorkshop) -> None:
+    azure_workshop.azure.fault(call="POST virtualMachines/attachDetachDataDisks", nth=1, status=400, code="BadRequest")
+    azure_workshop.image()
+    azure_workshop.run("--reruns", "2").assert_outcomes(passed=3)
+    azure_workshop.nothing_is_left()
+
+
 def test_a_disk_can_be_kept(azure_workshop: AzureWorkshop) -> None:
     azure_workshop.image(files={"test_it": "def test_it(host): assert False"})
     result = azure_workshop.run("--azchroot-keep=failed")
