@@ -25,13 +25,15 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
     if not selected:
         nothing = suites.settings.verify is not None and len(suites) > 0
         return ["--azchroot-verify runs checks, and none is selected"] if nothing else []
+    # First: it tells each image on which machine it is, and with that what it publishes is known.
+    own = [f"{suite.image.name}: {problem}" for suite in selected for problem in _problems(suites, suite, items)]
     return [
         *requirements(),
         *_unknown_variables(suites),
         *_verified_together(suites.settings.verify, selected),
         *_claimed_twice(selected),
         *_same_manifest(selected, suites.settings.output),
-        *(f"{suite.image.name}: {problem}" for suite in selected for problem in _problems(suites, suite, items)),
+        *own,
     ]
 
 
@@ -69,6 +71,8 @@ def _verified_together(source: str | None, selected: Sequence[Suite]) -> Iterato
 def _claimed_twice(selected: Sequence[Suite]) -> Iterator[str]:
     claimed: dict[str, str] = {}
     for suite in selected:
+        if suite.image.configuration.pending:
+            continue  # nobody could tell it what its templates wait for, which is a problem of its own
         for path in sorted(suite.makes):
             if path in claimed:
                 yield f"{suite.image.name} and {claimed[path]} would both publish {path}"
