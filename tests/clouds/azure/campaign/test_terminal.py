@@ -70,6 +70,21 @@ def test_a_disk_that_is_not_deleted_does_not_undo_a_good_build(azure_workshop: A
     assert len(azure_workshop.journals()) == 1
 
 
+def test_a_managed_image_that_is_late_is_taken_up_by_the_next_run(azure_workshop: AzureWorkshop) -> None:
+    azure_workshop.image(polling_duration_timeout=2)
+    azure_workshop.azure.fault(operation="images.create", delay=4.0)
+    first = azure_workshop.run()
+    first.stdout.fnmatch_lines(
+        ["*the image x is not complete: making the image x did not end within 2 s*", "*run again*"]
+    )
+    asked = azure_workshop.names().count("PUT images")
+    second = azure_workshop.run()
+    assert second.ret == pytest.ExitCode.OK
+    assert azure_workshop.names().count("PUT images") == asked
+    assert azure_workshop.read("/etc/marker", azure_workshop.image_id()) == "hello\n"
+    azure_workshop.nothing_is_left()
+
+
 def test_runs_of_pytest_at_once(azure_workshop: AzureWorkshop) -> None:
     names = [f"x{number}" for number in range(COUNT)]
     runs = []
