@@ -40,7 +40,8 @@ class Source:
     id: str
     """What the disk is made of: the id of a disk or of an exact version; ``scratch`` for nothing."""
     name: str
-    """What Packer calls SourceImageName: the id above, but the id of what a gallery image version was made of."""
+    """What Packer calls SourceImageName: the id above, but of a gallery image version that was made of an image or of
+    another version, the id of that. The disk that others were made of is gone."""
     title: str
     """Short, for people: ``Debian:debian-12:12-gen2:0.20250101.1``, ``disk golden``, ``linux/debian/1.0.0``."""
     creation: Json
@@ -300,7 +301,7 @@ def version_source(asked: GalleryImageVersionId, definition: Json, found: Json, 
     exact = replace(asked, version=name)
     properties, image = _section(found, "properties"), _section(definition, "properties")
     storage = _section(properties, "storageProfile")
-    origin = _section(storage, "source").get("id") or _section(_section(storage, "osDiskImage"), "source").get("id")
+    origin = _section(storage, "source").get("id")
     title = f"{asked.gallery}/{asked.image}/{name}"
     return Source(
         id=str(exact),

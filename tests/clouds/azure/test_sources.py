@@ -247,7 +247,7 @@ def test_a_gallery_version() -> None:
     trusted = [{"name": "SecurityType", "value": "TrustedLaunch"}]
     assert gallery(version(), architecture="Arm64", features=trusted, purchasePlan=PLAN) == Source(
         id=f"{VERSIONS}/1.0.0",
-        name=DISK,
+        name=f"{VERSIONS}/1.0.0",
         title="linux/debian/1.0.0",
         version="1.0.0",
         creation={"createOption": "FromImage", "galleryImageReference": {"id": f"{VERSIONS}/1.0.0"}},
