@@ -66,7 +66,8 @@ class Asking:
         self._azure = azure
         self._machine = machine
         found = parse_resource_id(machine.resource_id)
-        if found.kind.lower() != "microsoft.compute/virtualmachines":  # its number would be taken for the name of another machine
+        # The number of an instance would be taken for the name of a machine, which may be another one.
+        if found.kind.lower() != "microsoft.compute/virtualmachines":
             raise UnavailableError(
                 f"disks cannot be attached to {machine.name}",
                 why="it is an instance of a scale set with uniform orchestration",

@@ -95,16 +95,21 @@ class Queue:
 
     @contextmanager
     def asked(self, what: What, disk: str, *, caching: str = "") -> Iterator[Request]:
-        """Ask, as long as the block lasts."""
+        """Ask, as long as the block lasts.
+
+        :raises UnavailableError: the request cannot be written.
+        """
         pid = os.getpid()
         id_ = f"{time.clock_gettime_ns(time.CLOCK_BOOTTIME):020d}-{pid}-{next(_counter)}-{secrets.token_hex(3)}"
         request = Request(id_, pid, what, disk, caching)
         new = self._directory / f".{id_}"
-        fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with shared.explained(new):
+            fd = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            shared.fill(fd, asdict(request))
-            new.rename(self._path(request.id, _REQUEST))  # it is whole and locked before anybody sees it
+            with shared.explained(new):
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                shared.fill(fd, asdict(request))
+                new.rename(self._path(request.id, _REQUEST))  # it is whole and locked before anybody sees it
             yield request
         finally:
             new.unlink(missing_ok=True)

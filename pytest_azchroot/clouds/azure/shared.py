@@ -60,9 +60,29 @@ def private(path: Path) -> Path:
 
 
 @contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say what it means if nothing can be written here.
+
+    :raises UnavailableError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(
+            f"{path.parent} cannot be written, where the builds of this host agree about its disks",
+            why=error.strerror,
+            hint=f"is its file system full, or read-only? `df -h {path.parent}` tells",
+        ) from error
+
+
+@contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock for a moment; waits for it."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold a lock for a moment; waits for it.
+
+    :raises UnavailableError: it cannot be made.
+    """
+    with explained(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
@@ -72,12 +92,17 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def attempt(path: Path) -> Iterator[bool]:
-    """Hold a lock if nobody has it; says whether."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Hold a lock if nobody has it; says whether.
+
+    :raises UnavailableError: it cannot be made.
+    """
+    with explained(path):
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         ours = seized(fd)
         if ours:
-            os.pwrite(fd, f"{os.getpid():>10}".encode(), 0)
+            with explained(path):
+                os.pwrite(fd, f"{os.getpid():>10}".encode(), 0)
         yield ours
     finally:
         os.close(fd)
@@ -109,10 +134,18 @@ def read(path: Path) -> Json:
 
 
 def write(path: Path, content: Json) -> None:
-    """Replace a file as a whole. It need not survive the host, so nothing is synced."""
+    """Replace a file as a whole. It need not survive the host, so nothing is synced.
+
+    :raises UnavailableError: it cannot be written.
+    """
     new = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    new.write_text(json.dumps(content), encoding="utf-8")
-    new.replace(path)
+    with explained(path):
+        try:
+            new.write_text(json.dumps(content), encoding="utf-8")
+            new.replace(path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -127,5 +160,9 @@ def changing(path: Path) -> Iterator[Json]:
 
 
 def fill(fd: int, content: Json) -> None:
-    """Write an object into an open file."""
-    os.write(fd, json.dumps(content).encode())
+    """Write an object into an open file.
+
+    :raises OSError: there is no room for it.
+    """
+    with open(fd, "wb", closefd=False) as file:
+        file.write(json.dumps(content).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -53,6 +54,22 @@ def test_a_host_asks_less_than_the_subscription_allows() -> None:
     assert DISKS.refill + OPERATIONS.refill <= 25
     assert most(VERSIONS, 3 * 60) <= 1200 * 0.6
     assert most(VERSIONS, 30 * 60) < 4200
+
+
+def test_a_file_system_that_is_full(budget: Budget, tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "queue")
+    budget.take(DISKS)
+    before = sorted(tmp_path.rglob("*"))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(UnavailableError, match="cannot be written"):
+            budget.take(DISKS)
+        with pytest.raises(UnavailableError, match="cannot be written"), queue.asked("attach", "/disks/x"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_burst_and_then_a_token_at_a_time(budget: Budget, clock: Clock) -> None:
