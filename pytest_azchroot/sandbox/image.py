@@ -147,19 +147,21 @@ class Image:
     def lend(self, rows: Sequence[Sequence[str]] | None, *, host_resolv_conf: bool) -> None:
         """Mount what the image needs while commands run in it."""
         plan = mounts.private("/dev") if rows is None else mounts.literal(rows)
+        # by one look into the image instead of one for each mount: a look is a process
+        known = self.in_image(lambda: inroot.make_targets([lent.target for lent in plan])) if rows is None else {}
         for lent in plan:
-            self._lend(lent, is_default=rows is None)
+            self._lend(lent, is_default=rows is None, known=known.get(lent.target))
         if host_resolv_conf:
             self._lend_resolv_conf(private_run=rows is None)
 
-    def _lend(self, lent: Lent, *, is_default: bool) -> None:
+    def _lend(self, lent: Lent, *, is_default: bool, known: Mapping[str, Any] | None = None) -> None:
         source = lent.source if is_default else _on_the_host(lent.source)
         if lent.kind == "bind" and not os.path.exists(source):
             if is_default:  # not every kernel has each of these in /proc
                 return
             raise SandboxError(f"{lent.source} cannot be bound to {lent.target}", why="it is not on the build machine")
         directory = lent.kind != "bind" or os.path.isdir(source)
-        target, made = self._target(lent.target, directory=directory)
+        target, made = self._target(lent.target, directory=directory, known=known)
         try:
             if lent.kind == "bind":
                 syscalls.bind(source, target, recursive=True)
@@ -225,9 +227,9 @@ class Image:
             pass
         self._lend(Lent("bind", layout.STUBS, place), is_default=True)
 
-    def _target(self, path: str, *, directory: bool) -> tuple[str, list[str]]:
+    def _target(self, path: str, *, directory: bool, known: Mapping[str, Any] | None = None) -> tuple[str, list[str]]:
         """A path of the image as a mount target on this side, and what was made for it, as the image names it."""
-        found = self.in_image(lambda: asdict(inroot.make_target(path, directory=directory)))
+        found = known or self.in_image(lambda: asdict(inroot.make_target(path, directory=directory)))
         if self._merged is None and found["made"]:
             self._made.append(found["made"])
         return self.root.rstrip("/") + found["path"], found["made"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import permutations
+from typing import Any
 
 from pytest_azchroot.leaving import attached_to
 
@@ -37,6 +39,22 @@ def make_target(path: str, *, directory: bool) -> Target:
         os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o644))
         made.append(real)
     return Target(real, tuple(made))
+
+
+def make_targets(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """:func:`make_target` for directories that file systems of ours will be mounted on, and for paths in these: they
+    are there as soon as their file system is, and it has no links that lead away.
+
+    :return: nothing where links of the image lead from one into another: that has to be looked for when that one is
+        mounted.
+    """
+    tops = [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)]
+    real = {top: os.path.realpath(top) for top in tops}
+    if any(f"{one}/".startswith(f"{other.rstrip('/')}/") for one, other in permutations(real.values(), 2)):
+        return {}
+    found = {top: asdict(make_target(top, directory=True)) for top in tops}
+    within = [(path, top) for path in paths for top in tops if path.startswith(f"{top}/")]
+    return {**found, **{path: {"path": real[top] + path[len(top) :], "made": []} for path, top in within}}
 
 
 def make_directories(path: str) -> list[str]:
