@@ -63,8 +63,9 @@ class AzureCloud:
     def preflight(self, order: Order) -> Iterable[str]:
         """What would fail later and can be known now, a sentence each. Makes nothing."""
         session = self._session(order)
-        from pytest_azchroot.clouds.azure import preflight
+        from pytest_azchroot.clouds.azure import preflight, recipe
 
+        session.recipe = recipe.fingerprint(order) if order.publish else ""
         found = preflight.preflight(session.azure, order, session.machine, room=session.broker.room)
         session.source = found.source
         return found.problems

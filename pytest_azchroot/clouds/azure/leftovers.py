@@ -97,6 +97,12 @@ def _sources(storage: Mapping[str, Any]) -> Iterator[str]:
                 yield str(id_)
 
 
+def is_made_of(found: Resource, disk: str) -> bool:
+    """Whether an artifact is made of a disk, as far as Azure says. Its tags do not tell: where one is there already,
+    to ask for it once more may change them, and nothing else."""
+    return not found.sources or key(disk) in map(key, found.sources)
+
+
 def plan(
     records: Sequence[Record], seen: Mapping[str, Resource | None], tagged: Iterable[Resource], context: Context
 ) -> list[Removal]:
@@ -165,8 +171,7 @@ class _Case:
         found, disk = self.found, self.entry.facts.get("disk")
         if found is None or found.tags.get(RUN_TAG) != self.record.run:
             return False
-        # Of an artifact that is there, Azure changes the tags alone, and may have taken ours for them.
-        return disk is None or not found.sources or key(disk) in map(key, found.sources)
+        return disk is None or is_made_of(found, disk)
 
     def foreign(self, until: datetime | None, context: Context) -> Removal | None:
         """The step if the journal is another machine's: nobody here knows whether its run lives."""

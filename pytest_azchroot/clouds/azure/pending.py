@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 from pytest_azchroot.clouds import Artifact, Order, Sent
 from pytest_azchroot.clouds.azure import disks
 from pytest_azchroot.clouds.azure.destinations import version_id
+from pytest_azchroot.clouds.azure.leftovers import RUN_TAG, Resource, is_made_of, key, resource
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.publishing import IMAGE, VERSION
 from pytest_azchroot.clouds.azure.recipe import fingerprint
 from pytest_azchroot.clouds.azure.refusals import AzureError, explained
 from pytest_azchroot.clouds.azure.session import SWEEP, Session
-from pytest_azchroot.errors import PublishError
+from pytest_azchroot.errors import AzchrootError, AzchrootWarning, PublishError
 from pytest_azchroot.journal import Entry, Journal, Open, records
 from pytest_azchroot.leaving import afterwards
 from pytest_azchroot.spec.azure_ids import parse_disk_id, parse_gallery_image_version_id, parse_image_id
@@ -66,14 +68,25 @@ def take_up(session: Session, order: Order, sent: Sent, journal_file: Path) -> l
             _wait(session, order, entry)
         for entry in entries:
             entry.done()
-        needed = {entry.facts["disk"].lower() for entry in entries}
-        for each in journal.entries:
-            if each.kind == "disk" and each.id.lower() in needed:
-                disks.delete(session, order, parse_disk_id(each.id))
-            if each.kind in {"disk", "attachment"} and each.id.lower() in needed:
-                each.done()
+        for disk in {key(entry.facts["disk"]): entry.facts["disk"] for entry in entries}.values():
+            _delete(session, order, disk, journal)
     size, digest = int(entries[0].facts["size"]), entries[0].facts["digest"] or None
     return [Artifact(kind, id, size, digest) for kind, id in _arriving(entries)]
+
+
+def _delete(session: Session, order: Order, disk: str, journal: Journal) -> None:
+    """Delete what the artifacts were made of. They are complete: if it stays, they are none the worse."""
+    entries = [each for each in journal.entries if each.kind in {"disk", "attachment"} and key(each.id) == key(disk)]
+    if not entries:
+        return
+    try:
+        disks.delete(session, order, parse_disk_id(disk))
+    except AzchrootError as error:
+        why = error.what if error.why is None else f"{error.what}: {error.why}"
+        warnings.warn(AzchrootWarning(f"{disk} is left ({why}); {SWEEP}"), stacklevel=2)
+    else:
+        for each in entries:
+            each.done()
 
 
 def _wanted(order: Order, machine: Machine) -> frozenset[str]:
@@ -98,7 +111,7 @@ def _wait(session: Session, order: Order, entry: Entry) -> None:
     order.say(f"waiting for the {_NAMES[entry.kind]} {name}")
     deadline, pause = time.monotonic() + patience, _PAUSE
     with session.calls.waiting(f"making the {_NAMES[entry.kind]} {name}"):
-        while (state := _state(_get(session, entry))) not in _ENDED:
+        while (state := _found(session, entry).state.lower()) not in _ENDED:
             if order.interrupted() or time.monotonic() > deadline:
                 hint = "run again, and it is taken up where it is then"
                 raise PublishError(f"{entry.id} is not complete", why=f"Azure says {state!r}", hint=hint)
@@ -106,6 +119,14 @@ def _wait(session: Session, order: Order, entry: Entry) -> None:
             pause = min(pause * 1.2, _LONGEST)
     if state != "succeeded":
         raise PublishError(f"{entry.id} has failed", why=f"Azure says {state!r}", hint=f"{SWEEP}; then run again")
+
+
+def _found(session: Session, entry: Entry) -> Resource:
+    found = resource(entry.kind, _get(session, entry))
+    if found.tags.get(RUN_TAG) != entry.journal.run or not is_made_of(found, entry.facts["disk"]):
+        hint = f"set another version, or replace it with --azchroot-overwrite; {SWEEP}, what the earlier run left"
+        raise PublishError(f"{entry.id} is not what was sent", why="somebody else has made it since", hint=hint)
+    return found
 
 
 def _get(session: Session, entry: Entry) -> Mapping[str, Any]:
@@ -121,10 +142,6 @@ def _get(session: Session, entry: Entry) -> Mapping[str, Any]:
         if error.status != _MISSING:
             raise
         raise PublishError(f"{entry.id} is gone", hint=f"{SWEEP}, what is left of it; then run again") from error
-
-
-def _state(artifact: Mapping[str, Any]) -> str:
-    return str(artifact["properties"].get("provisioningState", "")).lower()
 
 
 def _is_sent(entry: Open | Entry, wanted: frozenset[str]) -> bool:

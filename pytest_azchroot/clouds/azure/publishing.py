@@ -13,7 +13,7 @@ from pytest_azchroot.clouds.azure import bodies
 from pytest_azchroot.clouds.azure.buckets import VERSIONS
 from pytest_azchroot.clouds.azure.client import Operation
 from pytest_azchroot.clouds.azure.destinations import version_id
-from pytest_azchroot.clouds.azure.leftovers import RUN_TAG, Resource, key, resource
+from pytest_azchroot.clouds.azure.leftovers import RUN_TAG, is_made_of, resource
 from pytest_azchroot.clouds.azure.pace import LASTING
 from pytest_azchroot.clouds.azure.recipe import fingerprint
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError, explained
@@ -142,7 +142,7 @@ def _intend(session: Session, order: Order, disk: Disk, target: Target) -> Entry
     # What a sweep of another day must know: until when it may still be on its way, and what it is made of. And what
     # the next run must: whether it would make the same.
     facts = {"digest": disk.digest or "", "disk": disk.id, "size": str(disk.size), "until": until(2 * target.timeout)}
-    facts["recipe"] = fingerprint(order)
+    facts["recipe"] = session.recipe or fingerprint(order)
     return session.intend(target.entry, target.id, **facts)
 
 
@@ -176,18 +176,13 @@ def _finish(session: Session, order: Order, disk: Disk, making: _Making) -> None
         _wait_detached(session, order, disk)
         making.operation = _begin(session, order, disk, making.target)
         found = session.wait(making.operation, order, timeout=making.target.timeout)
-    if not _is_made_of(resource(making.entry.kind, found), disk):
+    if not is_made_of(resource(making.entry.kind, found), disk.id):
         raise PublishError(
             f"{_told(making.target)} is made of another disk",
             why="somebody else has made it since this build began",
             hint="name another, or replace it with --azchroot-overwrite",
         )
     making.made = True
-
-
-def _is_made_of(found: Resource, disk: Disk) -> bool:
-    """Whether its bytes are those that were checked: of one that is there, Azure may change no more than its tags."""
-    return not found.sources or key(disk.id) in map(key, found.sources)
 
 
 def _wait_detached(session: Session, order: Order, disk: Disk) -> None:
@@ -242,7 +237,7 @@ def _is_ours(session: Session, disk: Disk, making: _Making) -> bool:
         if error.status != _MISSING:
             raise
         return accepted  # it may not be shown yet
-    return _is_made_of(found, disk) and (accepted or found.tags.get(RUN_TAG) == session.journal.run)
+    return is_made_of(found, disk.id) and (accepted or found.tags.get(RUN_TAG) == session.journal.run)
 
 
 def _leave(session: Session, makings: Sequence[_Making]) -> None:

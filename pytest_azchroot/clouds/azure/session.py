@@ -47,6 +47,8 @@ class Session:
     spec: ImageSpec
     source: Source | None = None
     """Once it is resolved."""
+    recipe: str = ""
+    """What the image is made by (:mod:`.recipe`), taken before the first test: files may change while they run."""
     detaching: dict[str, Entry] = field(default_factory=dict)
     """What was asked to be detached, by the disk's id."""
     needed: dict[str, str] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from pytest_azchroot.clouds.azure import disks, publishing
 from pytest_azchroot.emulator.settings import Profile, Settings
 
-from .workshop import URN, VERSIONS, AzureWorkshop
+from .workshop import CHECK, STEP, URN, VERSIONS, AzureWorkshop
 
 pytestmark = pytest.mark.root
 
@@ -106,3 +107,53 @@ def test_a_disk_that_somebody_else_makes_meanwhile(
     azure_workshop.run("-x").assert_outcomes(errors=1)
     assert azure_workshop.disks() == ["theirs"]
     assert azure_workshop.journals() == []
+
+
+def sent(workshop: AzureWorkshop) -> None:
+    """A run sends a version that takes longer than it may."""
+    workshop.azure.fault(operation="versions.create", delay=2)
+    workshop.image(shared_image_destination=workshop.gallery(), shared_image_gallery_timeout=1)
+    workshop.run().assert_outcomes(passed=2, failed=1)
+    workshop.image(shared_image_destination=workshop.gallery())
+
+
+def test_a_version_that_somebody_else_made_is_not_taken_up(azure_workshop: AzureWorkshop) -> None:
+    sent(azure_workshop)
+    versions = azure_workshop.azure.compute().gallery_image_versions
+    place = ("rg1", "g1", "tiny", "1.0.0")
+    while versions.get(*place).properties.provisioning_state != "Succeeded":  # type: ignore[union-attr]
+        time.sleep(0.1)
+    versions.begin_delete(*place).result()
+    version_of(azure_workshop, stranger(azure_workshop))
+    result = azure_workshop.run()
+    result.assert_outcomes(skipped=2, failed=1)
+    result.stdout.fnmatch_lines(["*is not what was sent*"])
+    assert not azure_workshop.read("/etc/marker", azure_workshop.version_id())
+
+
+def test_a_version_that_is_taken_up_is_good_even_if_its_disk_stays(azure_workshop: AzureWorkshop) -> None:
+    sent(azure_workshop)
+    azure_workshop.azure.fault(call="DELETE disks", status=403, code="AuthorizationFailed")
+    result = azure_workshop.run()
+    result.assert_outcomes(passed=1, skipped=2, warnings=1)
+    result.stdout.fnmatch_lines(["*is left (deleting the disk * failed: *azchroot sweep*"])
+    assert len(azure_workshop.journals()) == 1
+
+
+def test_a_version_is_not_taken_up_by_what_has_changed_while_it_was_built(azure_workshop: AzureWorkshop) -> None:
+    text = (
+        CHECK
+        + """
+    def test_edit(image):
+        (image.path / "test_95_later.py").write_text("def test_it(host): assert False")
+"""
+    )
+    azure_workshop.azure.fault(operation="versions.create", delay=2)
+    destination = azure_workshop.gallery()
+    files = {"test_10_step": STEP, "test_90_check": text}
+    azure_workshop.image(shared_image_destination=destination, shared_image_gallery_timeout=1, files=files)
+    azure_workshop.run().assert_outcomes(passed=3, failed=1)
+    azure_workshop.image(shared_image_destination=destination, files=files)
+    again = azure_workshop.run()
+    assert again.ret == pytest.ExitCode.USAGE_ERROR
+    again.stderr.fnmatch_lines(["*1.0.0 is still being made*"])
