@@ -270,11 +270,7 @@ class _Trial:
             yield from self._unpublished()
             yield from self._untold(remains.temporary(emulator))
         elif result is not None:
-            complete = [
-                each for each in remains.artifacts(emulator) if each.properties["provisioningState"] == "Succeeded"
-            ]
-            if not any(entry.facts.get("sent") for entry in remains.entries(self._state)):
-                yield from (f"it is published all the same: {each.id}" for each in complete)
+            yield from (f"it is published all the same: {each}" for each in self._kept_quiet())
             yield from self._untold(self.outcome.left)
         yield from self._on_machine()
 
@@ -290,6 +286,22 @@ class _Trial:
         for entry in remains.entries(self._state):
             if entry.facts.get("sent") and entry.facts["disk"] not in remains.temporary(self._emulator):
                 yield f"{entry.id} is being made, and its disk is gone"
+
+    def _kept_quiet(self) -> list[str]:
+        """Complete artifacts of a build that failed; but for those that are sent, and those of which it says itself
+        that they may be there, and that its journal gives up: where Azure does not even say what is there."""
+        entries = remains.entries(self._state)
+        if any(entry.facts.get("sent") for entry in entries):
+            return []
+        told = {
+            entry.id.lower()
+            for entry in entries
+            if entry.facts.get("abandoned") and "may be there" in self.outcome.error
+        }
+        complete = [
+            each for each in remains.artifacts(self._emulator) if each.properties["provisioningState"] == "Succeeded"
+        ]
+        return [each.id for each in complete if each.key not in told]
 
     def _untold(self, left: list[str]) -> Iterator[str]:
         if left and "azchroot sweep" not in self.outcome.error:
