@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from pytest_azchroot.image import Image
@@ -9,6 +10,8 @@ from pytest_azchroot.spec.azure_ids import GalleryImageVersionId, parse_source
 
 _AZURE = "azure"
 _LATEST = "latest"
+_IN_A_SUBSCRIPTION = re.compile(r"^/subscriptions/\{\{[^{}]*\}\}/")
+"""One that only the machine knows; which it is makes no difference here (:func:`_version`)."""
 
 
 def needs(image: Image) -> str | None:
@@ -19,7 +22,7 @@ def needs(image: Image) -> str | None:
     if image.spec.cloud != _AZURE:
         return _file(image.path, source)
     try:
-        found = parse_source(source)
+        found = parse_source(_IN_A_SUBSCRIPTION.sub("/subscriptions/any/", source))
     except ValueError:  # a template waits for the machine in it
         return None
     return _version(found) if isinstance(found, GalleryImageVersionId) else None

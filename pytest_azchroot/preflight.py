@@ -40,8 +40,6 @@ def problems_of_session(suites: Suites, items: Sequence[pytest.Item]) -> list[st
 def _problems(suites: Suites, suite: Suite, items: Sequence[pytest.Item]) -> Iterable[str]:
     if suite.starts_from_itself:
         yield f"its source is made by {some([source.image.name for source in suite.sources])}, which starts from it"
-    names = (chain.coming(suite.image) for _ in suite.sources)
-    coming = frozenset(name for name in names if name is not None)
     cloud = suite.build.cloud
     publishing = any(isinstance(item, PublishItem) and item.suite is suite for item in items)
     try:
@@ -52,6 +50,8 @@ def _problems(suites: Suites, suite: Suite, items: Sequence[pytest.Item]) -> Ite
         if possible and isinstance(cloud, TakesUp) and (sent := cloud.sent(order)):
             suite.build.sent = sent
         else:
+            names = (chain.coming(suite.image) for _ in suite.sources)
+            coming = frozenset(name for name in names if name is not None)
             yield from cloud.preflight(replace(order, coming=coming, publish=possible))
     except AzchrootError as error:
         yield str(error)

@@ -33,3 +33,12 @@ def test_two_templates_may_be_one_name(azure_workshop: AzureWorkshop) -> None:
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"b and a would both publish {azure_workshop.image_id('both').lower()}"])
     azure_workshop.nothing_is_left()
+
+
+def test_a_source_of_the_run_may_be_in_the_subscription_of_the_machine(azure_workshop: AzureWorkshop) -> None:
+    destination = azure_workshop.gallery()
+    source = azure_workshop.version_id().replace(azure_workshop.azure.subscription_id, "{{ vm.subscription_id }}")
+    azure_workshop.image("a", source=source)
+    azure_workshop.image("b", shared_image_destination=destination)
+    azure_workshop.run().assert_outcomes(passed=6)
+    assert azure_workshop.read("/etc/marker", azure_workshop.image_id("a")) == "hello\n"
