@@ -66,18 +66,25 @@ class Azure:
             return self._clients[subscription_id]
 
     def begin(
-        self, doing: str, call: Callable[..., LROPoller[T]], *args: Any, pace: Pace = BRISK, **options: Any
+        self,
+        doing: str,
+        call: Callable[..., LROPoller[T]],
+        *args: Any,
+        pace: Pace = BRISK,
+        over: Callable[[], bool] | None = None,
+        **options: Any,
     ) -> Operation[T]:
         """Ask for something that takes time; it goes on while this thread does something else.
 
         :param doing: for people, as in ``creating disk x``.
         :param call: like ``azure.compute(…).disks.begin_create_or_update``, and its arguments.
+        :param over: see :class:`~.polling.Polling`.
         :raises AzureError: it is refused at once, or nobody answers.
         """
         from pytest_azchroot.clouds.azure.polling import Polling  # noqa: PLC0415 - it brings the SDK's core
 
         stop = threading.Event()
-        polling = Polling(pace if pace.allow else replace(pace, allow=self.allow), stop=stop)
+        polling = Polling(pace if pace.allow else replace(pace, allow=self.allow), stop=stop, over=over)
         with explained(doing):
             poller = call(*args, polling=polling, **options)
         operation = Operation(doing, poller, polling, stop=stop, calls=self.calls)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from pytest_azchroot.clouds import Disk, Kept, Order
 from pytest_azchroot.clouds.azure import bodies
+from pytest_azchroot.clouds.azure.buckets import DISKS
 from pytest_azchroot.clouds.azure.leftovers import RUN_TAG, Resource, resource
 from pytest_azchroot.clouds.azure.refusals import AzureError, explained
 from pytest_azchroot.clouds.azure.session import SWEEP, Session
@@ -127,8 +128,19 @@ def delete(session: Session, order: Order, id: DiskId) -> None:
     disks = session.azure.compute(id.subscription_id).disks
     doing = f"deleting the disk {id.name}"
 
+    def is_gone() -> bool:
+        # Retry-After bounds the questions about the operation. That the disk is gone, any reader of it is told, and
+        # such reads have a share of their own; so the deletion of half a second need not take a whole one.
+        try:
+            with explained(f"looking for the disk {id.name}"):
+                if session.broker.may_ask(DISKS):
+                    disks.get(id.resource_group, id.name)
+        except AzureError as error:
+            return error.status == _MISSING  # of anything else the operation will tell
+        return False
+
     def ask() -> None:
-        operation = session.azure.begin(doing, disks.begin_delete, id.resource_group, id.name)
+        operation = session.azure.begin(doing, disks.begin_delete, id.resource_group, id.name, over=is_gone)
         if order.interrupted():
             operation.cancel()
         else:

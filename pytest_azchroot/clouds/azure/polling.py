@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from azure.core.exceptions import (
@@ -37,13 +38,16 @@ class Polling(ARMPolling):
     again, as long as somebody waits.
 
     :param stop: set, it ends at once with :exc:`StoppedError`.
+    :param over: sees by something else that the operation has ended well. It is asked at the usual pace while Azure
+        wants the operation itself to be asked about more seldom.
     """
 
-    def __init__(self, pace: Pace, *, stop: threading.Event) -> None:
+    def __init__(self, pace: Pace, *, stop: threading.Event, over: Callable[[], bool] | None = None) -> None:
         for_each_request: dict[str, Any] = {ASK_ONCE: True, "read_timeout": _ANSWER_WITHIN}
         super().__init__(**for_each_request)
         self._pace = pace
         self._stop = stop
+        self._over = over
         self._began = time.monotonic()
         self.ended = threading.Event()
         """Set when it has ended, however."""
@@ -69,7 +73,7 @@ class Polling(ARMPolling):
             response = self._answer(self._operation.get_polling_url())
             self._status = self._operation.get_status(response)
             if not self.finished():
-                self._rest(self._delay_until_next(response))
+                self._rest_or_end(self._delay_until_next(response))
         if self.has_failed:
             raise OperationFailed("Operation failed or canceled")
         final = self._operation.get_final_get_url(self._pipeline_response)
@@ -96,6 +100,15 @@ class Polling(ARMPolling):
     def _delay_until_next(self, response: Any) -> float:
         asked = None if response is None else retry_after(response.http_response.headers)
         return self._pace.delay(time.monotonic() - self._began, asked)
+
+    def _rest_or_end(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._over is not None and (usual := self._delay_until_next(None)) < deadline - time.monotonic():
+            self._rest(usual)
+            if self._over():
+                self._status = "Succeeded"
+                return
+        self._rest(max(deadline - time.monotonic(), 0.0))
 
     def _rest(self, seconds: float) -> None:
         if self._stop.wait(seconds):

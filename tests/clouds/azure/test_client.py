@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -220,6 +220,41 @@ def test_it_has_failed_already(azure_emulator: AzureEmulator, state: str) -> Non
         with pytest.raises(AzureError, match=f"creating disk x failed: Azure says '{state}'"):
             operation.wait(PATIENCE)
         azure.close()
+
+
+class TestWhereAzureWantsToBeAskedSeldom:
+    @pytest.fixture
+    def azure_emulator_settings(self, azure_emulator_settings: Settings) -> Settings:
+        profile = dataclasses.replace(azure_emulator_settings.profile, seconds={"disks.delete": 0.3})
+        return dataclasses.replace(azure_emulator_settings, profile=profile, retry_after=60)
+
+    def deletion(self, azure: Azure, emulator: AzureEmulator, *, over: Callable[[], bool]) -> Operation[Any]:
+        make(azure, emulator).wait(PATIENCE)
+        disks = azure.compute(emulator.subscription_id).disks
+        return azure.begin("deleting disk x", disks.begin_delete, "rg1", "x", over=over)
+
+    def test_the_disk_tells_that_it_is_gone(self, azure: Azure, azure_emulator: AzureEmulator) -> None:
+        looks: list[bool] = []
+
+        def over() -> bool:
+            there = azure.compute(azure_emulator.subscription_id).disks.list_by_resource_group("rg1")
+            looks.append(not [*there])
+            return looks[-1]
+
+        self.deletion(azure, azure_emulator, over=over).wait(PATIENCE)
+        assert looks[-1] and len(asked(azure_emulator, "GET DiskOperations")) == 2  # one for making it
+
+    def test_who_does_not_wait_any_more_looks_no_more(self, azure: Azure, azure_emulator: AzureEmulator) -> None:
+        looks = []
+
+        def over() -> bool:
+            looks.append("there")
+            return False
+
+        operation = self.deletion(azure, azure_emulator, over=over)
+        with pytest.raises(OperationTimeoutError):
+            operation.wait(0.4)
+        assert looks and operation.wait_done(PATIENCE)
 
 
 class TestWhatTakesTime:
