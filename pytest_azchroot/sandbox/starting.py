@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -58,7 +60,13 @@ class Starting:
 
         :raises subprocess.TimeoutExpired: it does not end.
         """
-        return self._process.wait(patience)
+        if self._process.poll() is None:
+            # Popen.wait looks, and sleeps for up to 50 ms between two looks
+            with suppress(ProcessLookupError):
+                ended = os.pidfd_open(self.pid)
+                select.select([ended], [], [], patience)
+                os.close(ended)
+        return self._process.wait(None if patience is None else 0)
 
     def last_words(self) -> str:
         """What the keeper and the holder have written to their standard error, the end of it."""
