@@ -22,6 +22,10 @@ from pytest_azchroot.clouds.azure.retries import ASK_ONCE
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
+_MISSING = 404
+_APPEARING = 15.0
+"""Seconds until what has been made is seen from all regions, as Resource Manager copies what it knows from one to
+another (terraform-provider-azurerm#18268)."""
 _ANSWER_WITHIN = 30.0
 """Seconds. What is asked is small, and another try costs nothing."""
 _FAILED = frozenset({"failed", "canceled"})
@@ -78,16 +82,20 @@ class Polling(ARMPolling):
             raise OperationFailed("Operation failed or canceled")
         final = self._operation.get_final_get_url(self._pipeline_response)
         if final:
-            self._answer(final)
+            self._answer(final, appearing=_APPEARING)
 
-    def _answer(self, url: str) -> Any:
-        """What is there, asked for until there is an answer."""
+    def _answer(self, url: str, *, appearing: float = 0.0) -> Any:
+        """What is there, asked for until there is an answer.
+
+        :param appearing: seconds in which "not found" is none.
+        """
+        deadline = time.monotonic() + appearing
         while True:
             response = None
             try:
                 response = self.request_status(url)
                 status = response.http_response.status_code
-                if status not in _TRANSIENT:
+                if status not in _TRANSIENT and (status != _MISSING or time.monotonic() >= deadline):
                     break
             except (ServiceRequestError, ServiceResponseError, IncompleteReadError, DecodeError):
                 pass

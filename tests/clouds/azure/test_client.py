@@ -104,6 +104,12 @@ def test_a_question_that_fails_says_nothing(azure: Azure, azure_emulator: AzureE
     assert len(asked(azure_emulator, "GET disks")) == 7
 
 
+def test_what_is_not_seen_yet(azure: Azure, azure_emulator: AzureEmulator) -> None:
+    azure_emulator.fault(call="GET disks", nth=1, status=404, code="ResourceNotFound")
+    assert make(azure, azure_emulator).wait(PATIENCE)["name"] == "x"
+    assert asked(azure_emulator, "GET disks") == [404, 200]
+
+
 def test_a_question_with_a_bad_answer(azure: Azure, azure_emulator: AzureEmulator) -> None:
     azure_emulator.fault(call="GET DiskOperations", status=403, code="AuthorizationFailed", message="not you")
     with pytest.raises(AzureError, match="creating disk x failed: AuthorizationFailed: not you") as error:
