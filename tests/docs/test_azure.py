@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,35 @@ def azure_emulator_images(base: Path) -> dict[str, Path]:
 def test_it_is_true(azure_emulator: AzureEmulator, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AZCHROOT_STATE_DIR", str(tmp_path / "state"))
     make_what_az_makes(azure_emulator)
+    before = len(azure_emulator.calls())
     shell.follow(markdown.blocks(PAGE), tmp_path / "work")
+    asked = {action for call in azure_emulator.calls()[before:] if (action := action_of(call))}
+    assert {"Microsoft.Compute/disks/write", "Microsoft.Compute/galleries/images/versions/write"} < asked
+    assert asked - {*allowed()} == set(), "the role on the page does not allow them"
     assert [disk["name"] for disk in azure_emulator.compute().disks.list()] == []
+
+
+def allowed() -> list[str]:
+    """The actions of the role on the page."""
+    role = next(json.loads(block.text) for block in markdown.blocks(PAGE) if block.language == "json")
+    actions: list[str] = role["Actions"]
+    return actions
+
+
+def action_of(call: dict[str, Any]) -> str | None:
+    """The action that a call takes; None where the role Reader, which the page wants as well, has it or nothing is
+    needed."""
+    _, _, path = call["path"].partition("/providers/Microsoft.Compute/")
+    if (
+        not path
+        or not call["path"].lower().startswith("/subscriptions/")
+        or "/resourcegroups/" not in call["path"].lower()
+    ):
+        return None
+    names = path.split("/")
+    kind = "/".join(names[::2])  # of types and names by turns; what is posted to comes last
+    verb = {"GET": "read", "PUT": "write", "PATCH": "write", "DELETE": "delete", "POST": "action"}[call["method"]]
+    return f"Microsoft.Compute/{kind}/{verb}"
 
 
 def make_what_az_makes(azure: AzureEmulator) -> None:
