@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -33,6 +34,9 @@ _SUFFIX = ".jsonl"
 _NEW = ".new"
 """Of a file that is not yet a journal: its run may not have locked it, and has asked for nothing."""
 _WRITTEN = "written"
+_LOOKED_AT = 0.2
+"""Seconds in which others who read a journal, as every build does that begins, are done with it."""
+_PAUSE = 0.01
 
 
 # -- writing
@@ -123,7 +127,7 @@ class Journal:
         :raises JournalError: it cannot be read.
         """
         with _explained(path, "read"):
-            descriptor = _taken(path)
+            descriptor = _taken(path, patience=_LOOKED_AT)
             if descriptor is None:
                 return None
             try:
@@ -251,7 +255,7 @@ def _found(path: Path) -> Iterator[Found]:
     alive = False
     try:
         with _explained(path, "read"):
-            descriptor = _taken(path)
+            descriptor = _taken(path, fcntl.LOCK_SH)
             alive = descriptor is None
             if descriptor is None:
                 text = path.read_text(encoding="utf-8", errors="replace")
@@ -278,23 +282,38 @@ def _new(path: Path) -> int:
         os.close(descriptor)
 
 
-def _taken(path: Path) -> int | None:
-    """The file, open and locked; None if another has it locked, or it is gone."""
+def _taken(path: Path, kind: int = fcntl.LOCK_EX, *, patience: float = 0.0) -> int | None:
+    """The file, open and locked; None if another has it locked, or it is gone.
+
+    :param kind: who only looks takes a lock that others who look can have, too.
+    :param patience: seconds to wait for those.
+    """
+    deadline = time.monotonic() + patience
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while not _locked(descriptor, kind):
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(_PAUSE)
         if os.fstat(descriptor).st_nlink:
             return descriptor
-    except BlockingIOError:
-        pass
     except BaseException:
         os.close(descriptor)
         raise
     os.close(descriptor)
     return None
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _text(descriptor: int) -> str:

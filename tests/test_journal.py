@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -307,6 +308,20 @@ def test_a_forked_child_keeps_it_alive(tmp_path: Path) -> None:
                 break
             threading.Event().wait(0.01)
         assert alive(tmp_path) == [False]
+
+
+def test_builds_that_begin_at_once_do_not_take_each_other_for_the_dead_run(tmp_path: Path) -> None:
+    """Each looks at all journals, and one takes over what it needs."""
+    with running(tmp_path) as (kill, _):
+        kill()
+    (path,) = (tmp_path / "journal").iterdir()
+    with path.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert alive(tmp_path) == [False]
+        threading.Timer(0.05, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        adopted = Journal.adopted(path)
+    assert adopted is not None
+    adopted.close()
 
 
 def test_a_dead_journal_is_taken_over_by_one_alone(tmp_path: Path) -> None:
