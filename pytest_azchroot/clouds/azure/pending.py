@@ -130,13 +130,13 @@ def _found(session: Session, entry: Entry) -> Resource:
 
 
 def _get(session: Session, entry: Entry) -> Mapping[str, Any]:
-    compute = session.azure.compute(entry.facts["subscription"])
     try:
         with explained(f"looking at {entry.id}"):
             if entry.kind == "image":
                 image = parse_image_id(entry.id)
-                return compute.images.get(image.resource_group, image.name)
+                return session.azure.compute(image.subscription_id).images.get(image.resource_group, image.name)
             id = parse_gallery_image_version_id(entry.id)
+            compute = session.azure.compute(id.subscription_id)
             return compute.gallery_image_versions.get(id.resource_group, id.gallery, id.image, id.version)
     except AzureError as error:
         if error.status != _MISSING:

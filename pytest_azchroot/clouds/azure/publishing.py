@@ -25,7 +25,7 @@ from pytest_azchroot.spec.azure_ids import GalleryImageVersionId, ImageId, parse
 
 IMAGE, VERSION = "managed-image", "gallery-image-version"
 
-_MISSING, _BUSY = 404, 409
+_MISSING = 404
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def _begin(session: Session, order: Order, disk: Disk, target: Target) -> Operat
     try:
         return ask()
     except AzureError as error:
-        if error.status != _BUSY:
+        if not error.is_busy:
             raise
     _wait_detached(session, order, disk)
     return session.insist(ask, order)

@@ -37,6 +37,11 @@ class AzureError(AzchrootError):
         self.status = status
         self.code = code
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the same may be taken a moment later: something else goes on with the resource."""
+        return self.status == _BUSY and self.code not in _FOR_GOOD
+
 
 class OperationTimeoutError(AzureError):
     """Azure did not finish in time. It may yet."""
@@ -51,10 +56,14 @@ class CredentialError(AzureError):
 
 
 _BUSY, _TOO_MANY = 409, 429
+_LOCKED = "ScopeLocked"  # terraform-provider-azurerm#17478
+_FOR_GOOD = {_LOCKED, "PropertyChangeNotAllowed"}
+"""Codes of 409 that no waiting changes."""
 _CREDENTIAL_HINT = (
     "check client_id, client_secret and their like in image.yaml, or give the virtual machine a managed identity "
     "with a role on the resource group"
 )
+_LOCK_HINT = "remove the resource lock, or let builds work in a resource group that has none"
 _UNREACHABLE_HINT = (
     "is Azure's endpoint reachable from here? HTTPS_PROXY and NO_PROXY say how, REQUESTS_CA_BUNDLE whom to trust"
 )
@@ -93,7 +102,7 @@ def refusal(doing: str, error: HttpResponseError) -> AzureError:
     if code is None and status is not None:
         why = f"HTTP {status}: {why}"
     headers: Mapping[str, str] = getattr(error.response, "headers", None) or {}
-    hint = _hint(status, str(message), headers)
+    hint = _LOCK_HINT if code == _LOCKED else _hint(status, str(message), headers)
     accepted = status is not None and status < 400
     return AzureError(f"{doing} failed", why=why, hint=hint, status=None if accepted else status, code=code)
 

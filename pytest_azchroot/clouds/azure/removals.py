@@ -38,7 +38,7 @@ _AT_ONCE = 8
 _PAUSE, _LONGEST = 0.5, 10.0
 _OF_A_MACHINE = Pace(1.0, 15.0, 0.15, first=1.0)
 # a virtual machine allows 15 questions a minute: learn.microsoft.com, "Compute throttling limits"
-_FORBIDDEN, _MISSING, _BUSY = 403, 404, 409
+_FORBIDDEN, _MISSING = 403, 404
 _TYPES = {
     "microsoft.compute/disks": ("disk", "disks"),
     "microsoft.compute/snapshots": ("snapshot", "snapshots"),
@@ -239,7 +239,7 @@ class Reach:
             except AzureError as error:
                 if error.status == _MISSING:
                     return
-                if error.status != _BUSY or time.monotonic() + pause > deadline:
+                if not error.is_busy or time.monotonic() + pause > deadline:
                     raise
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST)

@@ -26,7 +26,6 @@ EXPIRY = timedelta(hours=24)
 
 _SLICE = 0.2
 """Seconds between two looks whether the user wants to leave."""
-_BUSY = 409
 _AGAIN = 0.5
 """Seconds until something is asked again that a resource was too busy for."""
 _INSISTING = 60.0
@@ -120,7 +119,7 @@ class Session:
             try:
                 return ask()
             except AzureError as error:
-                if error.status != _BUSY or order.interrupted() or time.monotonic() + pause > deadline:
+                if not error.is_busy or order.interrupted() or time.monotonic() + pause > deadline:
                     raise
             with self.calls.waiting("something else to end"):
                 time.sleep(pause)

@@ -192,6 +192,15 @@ def test_a_disk_that_is_attached_once_more_is_written_down_once(azure_workshop: 
     azure_workshop.nothing_is_left()
 
 
+def test_a_resource_lock_is_not_waited_for(azure_workshop: AzureWorkshop) -> None:
+    azure_workshop.azure.fault(call="DELETE disks", status=409, code="ScopeLocked")
+    azure_workshop.image()
+    result = azure_workshop.run()
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*was not deleted: *ScopeLocked*"])
+    assert azure_workshop.names().count("DELETE disks") == 1
+
+
 def test_a_disk_can_be_kept(azure_workshop: AzureWorkshop) -> None:
     azure_workshop.image(files={"test_it": "def test_it(host): assert False"})
     result = azure_workshop.run("--azchroot-keep=failed")
