@@ -158,9 +158,10 @@ def _azure_credentials(subject: Subject) -> Iterator[Broken]:
                 yield Broken((name,), message, "the login of the Azure CLI is used", ("use_azure_cli_auth",))
         return
     if given:
-        for name in ("client_id", "subscription_id"):
-            if getattr(spec, name) is None:
-                yield Broken((name,), f"is required with {given[0]}", None, (given[0],))
+        # Not subscription_id, which azure-chroot wants too: the build machine's own is known.
+        if spec.client_id is None:
+            hint = "the application's id, which its secret belongs to"
+            yield Broken(("client_id",), f"is required with {given[0]}", hint, (given[0],))
     elif spec.tenant_id is not None and spec.oidc_request_url is None:
         message = "says where to log in, but nothing says as whom"
         hint = f"add {', '.join(_CREDENTIALS)} or use_azure_cli_auth"

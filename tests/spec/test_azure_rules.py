@@ -114,10 +114,7 @@ CREDENTIALS = [
     Case(
         "secret alone",
         AZURE + "client_secret: abcdef\n",
-        [
-            (None, "client_id", "is required with client_secret"),
-            (None, "subscription_id", "is required with client_secret"),
-        ],
+        [(None, "client_id", "is required with client_secret")],
     ),
     Case(
         "two of them",
