@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from pytest_azchroot.clouds.azure import shared
 from pytest_azchroot.emulator.pytest_plugin import (
     azure_emulator,
     azure_emulator_accounts,
@@ -46,3 +49,17 @@ def azure_workshop(
     monkeypatch.setenv("AZCHROOT_STATE_DIR", str(state))
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     return AzureWorkshop(pytester, request.getfixturevalue("azure_emulator"), state)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_of_the_machine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where the builds of a host agree there is a directory for each machine; a machine of a test is gone after it."""
+    if "azure_workshop" in request.fixturenames:
+        emulator = request.getfixturevalue("azure_workshop").azure
+    elif "azure_emulator" in request.fixturenames:
+        emulator = request.getfixturevalue("azure_emulator")
+    else:
+        yield
+        return
+    yield
+    shutil.rmtree(shared.home() / f"vm-{emulator.settings.vm_id}", ignore_errors=True)
