@@ -47,7 +47,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--azchroot-overwrite",
         action="store_true",
-        help="Replace artifacts that exist, once the new ones are complete.",
+        help="Replace artifacts that exist, once the new ones are complete; on Azure, where no two have one name, the "
+        "old ones are deleted when all tests have passed.",
     )
     group.addoption(
         "--azchroot-output",

@@ -87,7 +87,7 @@ def publish(session: Session, order: Order, disk: Disk) -> Sequence[Artifact]:
         with attached_to(error):
             _undo(session, order, disk, makings)
         if isinstance(error, AzchrootError):
-            raise _refusal(error, makings) from error
+            raise _refusal(error, order, makings) from error
         raise
     return [_arrived(disk, making) for making in makings]
 
@@ -267,9 +267,11 @@ def _remove(session: Session, order: Order, target: Target) -> None:
             raise
 
 
-def _refusal(error: AzchrootError, makings: Sequence[_Making]) -> PublishError:
+def _refusal(error: AzchrootError, order: Order, makings: Sequence[_Making]) -> PublishError:
     left = [making.target for making in makings if making.left]
     what = "nothing was published"
+    if order.overwrite:  # two of one name cannot be
+        what += ", and what had its name is deleted, as --azchroot-overwrite says"
     hint = error.hint
     if left:
         what = f"{_told(left[0])} is not complete"

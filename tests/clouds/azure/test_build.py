@@ -237,6 +237,16 @@ def test_an_artifact_is_replaced_only_where_that_is_asked_for(azure_workshop: Az
     azure_workshop.nothing_is_left()
 
 
+def test_what_was_to_be_replaced_is_told_to_be_gone(azure_workshop: AzureWorkshop) -> None:
+    azure_workshop.image()
+    azure_workshop.run()
+    azure_workshop.azure.fault(call="PUT images", status=403, code="AuthorizationFailed")
+    result = azure_workshop.run("--azchroot-overwrite")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*nothing was published, and what had its name is deleted*"])
+    azure_workshop.nothing_is_left()
+
+
 def test_the_digest_is_that_of_what_is_published(azure_workshop: AzureWorkshop) -> None:
     azure_workshop.image()
     azure_workshop.run("--azchroot-output=out").assert_outcomes(passed=3)
