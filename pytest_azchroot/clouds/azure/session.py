@@ -22,7 +22,7 @@ from pytest_azchroot.spec import ImageSpec
 T = TypeVar("T")
 
 EXPIRY = timedelta(hours=24)
-"""How long what is temporary may live before any sweep, of any host, takes it for forgotten."""
+"""How long what is temporary may live, at least, before any sweep, of any host, takes it for forgotten."""
 
 _SLICE = 0.2
 """Seconds between two looks whether the user wants to leave."""
@@ -66,7 +66,9 @@ class Session:
 
     def temporary(self) -> dict[str, str]:
         """Tags of what is to be deleted again: whose it is, and when it is nobody's any more."""
-        expires = datetime.now(timezone.utc) + EXPIRY
+        # What takes longer than a day may be made of it, which has twice its time (`until` in the journal).
+        lasting = timedelta(seconds=3 * self.spec.shared_image_gallery_timeout)
+        expires = datetime.now(timezone.utc) + max(EXPIRY, lasting)
         return {
             **self.lasting(),
             "azchroot-host": self.machine.vm_id,

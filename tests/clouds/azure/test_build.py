@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ def test_the_end_says_where_the_time_went(azure_workshop: AzureWorkshop) -> None
 
 def test_everything_temporary_says_whose_it_is(azure_workshop: AzureWorkshop) -> None:
     azure_workshop.azure.fault(call="DELETE disks", status=403, code="AuthorizationFailed")
-    azure_workshop.image()
+    azure_workshop.image(shared_image_gallery_timeout=100 * 3600)
     result = azure_workshop.run()
     result.assert_outcomes(passed=3)
     assert result.ret == 0
@@ -134,6 +135,8 @@ def test_everything_temporary_says_whose_it_is(azure_workshop: AzureWorkshop) ->
     tags = disk.tags or {}
     assert tags.keys() == {"azchroot-run", "azchroot-host", "azchroot-expires"}
     assert tags["azchroot-host"] == azure_workshop.azure.settings.vm_id
+    expires = datetime.fromisoformat(tags["azchroot-expires"].replace("Z", "+00:00"))
+    assert timedelta(hours=299) < expires - datetime.now(timezone.utc) < timedelta(hours=301)
     [journal] = azure_workshop.journals()
     assert str(disk.id) in journal
 
