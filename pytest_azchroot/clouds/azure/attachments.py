@@ -45,4 +45,10 @@ def made(session: Session, order: Order, disk: Disk, *, timeout: float) -> Itera
 
 
 def _detach(session: Session, order: Order, disk: Disk) -> None:
-    session.broker.detach(disk.id, timeout=session.patience, hurry=order.interrupted)
+    """That a disk does not leave is told by who needs it gone: what is on it is whole, and may be published."""
+    try:
+        session.broker.detach(disk.id, timeout=session.patience, hurry=order.interrupted)
+    except AzchrootError as error:
+        session.stuck[disk.id] = error
+    else:
+        session.stuck.pop(disk.id, None)

@@ -112,7 +112,7 @@ def _wait_detached(session: Session, order: Order, id: DiskId, attachment: Entry
     order.say(f"detaching the disk {id.name}")
     try:
         with session.calls.waiting(f"detaching the disk {id.name}"):
-            session.broker.wait_detached(str(id), timeout=session.patience)
+            session.wait_detached(str(id))
     except AzchrootError as error:
         raise DiskError(f"the disk {id.name} is still there", why=_reason(error), hint=SWEEP) from error
     attachment.done()

@@ -188,7 +188,7 @@ def _finish(session: Session, order: Order, disk: Disk, making: _Making) -> None
 def _wait_detached(session: Session, order: Order, disk: Disk) -> None:
     order.say("waiting until the disk is detached")
     with session.calls.waiting("detaching the disk"):
-        session.broker.wait_detached(disk.id, timeout=session.patience)
+        session.wait_detached(disk.id)
 
 
 def _arrived(disk: Disk, making: _Making) -> Artifact:

@@ -50,6 +50,8 @@ class Session:
     """What the image is made by (:mod:`.recipe`), taken before the first test: files may change while they run."""
     detaching: dict[str, Entry] = field(default_factory=dict)
     """What was asked to be detached, by the disk's id."""
+    stuck: dict[str, AzchrootError] = field(default_factory=dict)
+    """Why disks were not detached, by id."""
     needed: dict[str, str] = field(default_factory=dict)
     """Disks that must outlive the build, by id, and why."""
 
@@ -126,6 +128,15 @@ class Session:
             with self.calls.waiting("something else to end"):
                 time.sleep(pause)
             pause = min(pause * 1.5, 10.0)
+
+    def wait_detached(self, disk_id: str) -> None:
+        """Wait until a disk is detached whose detaching was asked for.
+
+        :raises AzchrootError: it was refused, has failed, or does not end.
+        """
+        if disk_id in self.stuck:
+            raise self.stuck[disk_id]
+        self.broker.wait_detached(disk_id, timeout=self.patience)
 
     def account(self) -> Account:
         """What has been asked so far."""

@@ -195,6 +195,19 @@ def test_a_disk_that_is_attached_once_more_is_written_down_once(azure_workshop: 
     azure_workshop.nothing_is_left()
 
 
+def test_a_disk_that_is_not_detached_does_not_undo_a_good_image(azure_workshop: AzureWorkshop) -> None:
+    for nth in range(2, 6):
+        call = "POST virtualMachines/attachDetachDataDisks"
+        azure_workshop.azure.fault(call=call, nth=nth, status=403, code="AuthorizationFailed")
+    azure_workshop.image(polling_duration_timeout=30)
+    result = azure_workshop.run()
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["x  published *", "x: the disk * is still there: *AuthorizationFailed*", "*sweep*"])
+    assert azure_workshop.read("/etc/marker", azure_workshop.image_id()) == "hello\n"
+    [journal] = azure_workshop.journals()
+    assert '"attachment"' in journal
+
+
 def test_a_resource_lock_is_not_waited_for(azure_workshop: AzureWorkshop) -> None:
     azure_workshop.azure.fault(call="DELETE disks", status=409, code="ScopeLocked")
     azure_workshop.image()
