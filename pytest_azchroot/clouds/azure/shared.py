@@ -22,6 +22,10 @@ Json = dict[str, Any]
 SYSTEM = Path("/run/azchroot")
 """Of root. It is gone with the next boot, and so are the times in it."""
 
+_STALLED = 30.0
+"""Seconds for which nobody holds a lock who goes on: it is held to read and write a small file."""
+_PAUSE = 0.002
+
 
 def now() -> float:
     """Seconds since the host has booted, the same in all processes; it goes on while the host is suspended."""
@@ -79,12 +83,20 @@ def explained(path: Path) -> Iterator[None]:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock for a moment; waits for it.
 
-    :raises UnavailableError: it cannot be made.
+    :raises UnavailableError: it cannot be made, or whoever holds it does not go on.
     """
     with explained(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _STALLED
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        while not seized(fd):
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"{path} stays locked, by which the builds of this host agree",
+                    why="the process that has locked it does not go on: it may be suspended (Ctrl-Z)",
+                    hint=f"`fuser {path}` names those that have it open: let it continue (kill -CONT), or end it",
+                )
+            time.sleep(_PAUSE)
         yield
     finally:
         os.close(fd)

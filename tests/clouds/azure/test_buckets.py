@@ -72,6 +72,15 @@ def test_a_file_system_that_is_full(budget: Budget, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_process_that_is_suspended_with_the_lock(
+    budget: Budget, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "_STALLED", 0.05)
+    with shared.locked(tmp_path / "budget.lock"), pytest.raises(UnavailableError, match="stays locked"):
+        budget.take(DISKS)
+    assert budget.take(DISKS)
+
+
 def test_a_burst_and_then_a_token_at_a_time(budget: Budget, clock: Clock) -> None:
     assert [budget.take(UPDATES) for _ in range(11)] == [True] * 10 + [False]
     assert budget.wait(UPDATES) == pytest.approx(15)
