@@ -128,9 +128,9 @@ class Build:
             self._starting = Starting(metadata_service=self.image.spec.metadata_service)
             self._stack.callback(self._starting.end)
             self.provenance = provenance(self.image.configuration.path, outputs=self.image.spec.output)
+            making, self._ahead = self._ahead or self._creating(), None  # one that has failed is not asked again
             with self.timeline.stage("create"):
-                self.image.disk = disk = self._stack.enter_context(self._ahead or self._creating())
-            self._ahead = None
+                self.image.disk = disk = self._stack.enter_context(making)
             self._stack.callback(self._keep, disk)
             self.ledger.disks += 1
         return self.image.disk

@@ -217,6 +217,15 @@ def test_a_resource_lock_is_not_waited_for(azure_workshop: AzureWorkshop) -> Non
     assert azure_workshop.names().count("DELETE disks") == 1
 
 
+def test_a_disk_that_could_not_be_made_ahead_is_tried_again(azure_workshop: AzureWorkshop) -> None:
+    for name in ("a", "b"):
+        azure_workshop.image(name)
+    azure_workshop.azure.fault(call="PUT disks", nth=2, status=409, code="SkuNotAvailable")
+    azure_workshop.run("--azchroot-ahead", "--reruns", "1").assert_outcomes(passed=6)
+    assert azure_workshop.names().count("PUT disks") == 3
+    azure_workshop.nothing_is_left()
+
+
 def test_a_disk_can_be_kept(azure_workshop: AzureWorkshop) -> None:
     azure_workshop.image(files={"test_it": "def test_it(host): assert False"})
     result = azure_workshop.run("--azchroot-keep=failed")
