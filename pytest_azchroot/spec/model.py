@@ -150,7 +150,7 @@ class Options(Strict):
 
     # Who asks Azure
     cloud_environment_name: Filled | None = None
-    """Which Azure: `Public`, `China` or `USGovernment`. Not set: Public."""
+    """Which Azure: `Public`, `China` or `USGovernment`. Not set: that of the build VM."""
     metadata_host: Filled | None = None
     """The host that describes a private Azure; `cloud_environment_name` is not looked at then."""
     client_id: Filled | None = None
