@@ -67,7 +67,7 @@ def who(**options: Any) -> dict[str, Any]:
     """Whom Azure takes us for."""
     found = credential(ImageSpec(**options), machine(), PUBLIC)
     token = found.get_token(PUBLIC.scope)
-    assert found.get_token_info(PUBLIC.scope).token == token.token  # type: ignore[attr-defined]
+    assert found.get_token_info(PUBLIC.scope).token == token.token
     return claims(token.token)
 
 
