@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_azchroot.sandbox import connection, sandbox
+from pytest_azchroot.sandbox import sandbox, starting
 
 APPLETS = ("sh", "cat", "chmod", "cp", "echo", "false", "grep", "id", "ln", "ls", "mkdir", "mount", "mv", "ps", "rm", "sync",
            "sleep", "stat", "test", "touch", "true", "umount")  # fmt: skip
@@ -134,5 +134,5 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "_FREE_PATIENCE", 1.0)
     held = "from pytest_azchroot.sandbox import checks; checks._UNUSED_PATIENCE = 1.0"
     bound = "from pytest_azchroot.disk import loop; loop.release.__kwdefaults__['patience'] = 1.0"
-    patched = connection._BOOTSTRAP.replace("main()", f"{held}; {bound}; main()")
-    monkeypatch.setattr(connection, "_BOOTSTRAP", patched)
+    patched = starting._BOOTSTRAP.replace("main()", f"{held}; {bound}; main()")
+    monkeypatch.setattr(starting, "_BOOTSTRAP", patched)
