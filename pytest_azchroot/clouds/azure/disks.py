@@ -119,14 +119,11 @@ def _wait_detached(session: Session, order: Order, id: DiskId, attachment: Entry
 
 
 def delete(session: Session, order: Order, id: DiskId) -> None:
-    """Delete a disk that may be busy, or half made, or not there at all.
-
-    When the user wants to leave it is asked for once, and not waited for.
+    """Delete a disk, in whatever state it is.
 
     :raises AzureError: Azure does not delete it.
     """
     disks = session.azure.compute(id.subscription_id).disks
-    doing = f"deleting the disk {id.name}"
 
     def is_gone() -> bool:
         # Retry-After bounds the questions about the operation. That the disk is gone, any reader of it is told, and
@@ -139,18 +136,8 @@ def delete(session: Session, order: Order, id: DiskId) -> None:
             return error.status == _MISSING  # of anything else the operation will tell
         return False
 
-    def ask() -> None:
-        operation = session.azure.begin(doing, disks.begin_delete, id.resource_group, id.name, over=is_gone)
-        if order.interrupted():
-            operation.cancel()
-        else:
-            session.wait(operation, order)
-
-    try:
-        session.insist(ask, order)
-    except AzureError as error:
-        if error.status != _MISSING:
-            raise
+    doing = f"deleting the disk {id.name}"
+    session.delete(doing, disks.begin_delete, id.resource_group, id.name, order=order, over=is_gone)
 
 
 def _is_foreign(session: Session, id: DiskId) -> bool:

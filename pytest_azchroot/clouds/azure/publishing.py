@@ -251,20 +251,7 @@ def _leave(session: Session, makings: Sequence[_Making]) -> None:
 
 
 def _remove(session: Session, order: Order, target: Target) -> None:
-    """Delete it, if it is there. When the user wants to leave it is asked for, and not waited for."""
-
-    def ask() -> None:
-        operation = session.azure.begin(f"deleting {_told(target)}", target.remove, *target.names)
-        if order.interrupted():
-            operation.cancel()
-        else:
-            session.wait(operation, order)
-
-    try:
-        session.insist(ask, order)
-    except AzureError as error:
-        if error.status != _MISSING:
-            raise
+    session.delete(f"deleting {_told(target)}", target.remove, *target.names, order=order)
 
 
 def _refusal(error: AzchrootError, order: Order, makings: Sequence[_Making]) -> PublishError:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pytest_azchroot.clouds import Account, Order
 from pytest_azchroot.clouds.azure.broker import Broker
@@ -26,6 +26,7 @@ EXPIRY = timedelta(hours=24)
 
 _SLICE = 0.2
 """Seconds between two looks whether the user wants to leave."""
+_MISSING = 404
 _AGAIN = 0.5
 """Seconds until something is asked again that a resource was too busy for."""
 _INSISTING = 60.0
@@ -128,6 +129,31 @@ class Session:
             with self.calls.waiting("something else to end"):
                 time.sleep(pause)
             pause = min(pause * 1.5, 10.0)
+
+    def delete(
+        self, doing: str, call: Callable[..., Any], *names: str, order: Order, over: Callable[[], bool] | None = None
+    ) -> None:
+        """Delete something that may be busy, or half made, or not there at all.
+
+        When the user wants to leave it is asked for once, and not waited for.
+
+        :param call: of Azure's client, which takes these names.
+        :param over: as in :meth:`.Azure.begin`.
+        :raises AzureError: Azure does not delete it.
+        """
+
+        def ask() -> None:
+            operation: Operation[Any] = self.azure.begin(doing, call, *names, over=over)
+            if order.interrupted():
+                operation.cancel()
+            else:
+                self.wait(operation, order)
+
+        try:
+            self.insist(ask, order)
+        except AzureError as error:
+            if error.status != _MISSING:
+                raise
 
     def wait_detached(self, disk_id: str) -> None:
         """Wait until a disk is detached whose detaching was asked for.
