@@ -36,9 +36,9 @@ def made(session: Session, order: Order, disk: Disk, *, timeout: float) -> Itera
             stay()
             attaching.check()
 
-        attaching = session.broker.attach(
-            disk.id, caching=session.spec.os_disk_cache_type, timeout=session.patience, check=stay
-        )
+        # Never a write cache of the machine's host: publishing begins before the disk is detached.
+        caching = "ReadOnly" if session.spec.os_disk_cache_type == "ReadWrite" else session.spec.os_disk_cache_type
+        attaching = session.broker.attach(disk.id, caching=caching, timeout=session.patience, check=stay)
         with session.calls.waiting("attaching the disk"):
             path = device.wait_for(attaching.lun, size=disk.size, before=before, timeout=timeout, check=check)
         yield Attachment(path, lun=attaching.lun)

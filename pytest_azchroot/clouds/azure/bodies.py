@@ -1,6 +1,6 @@
 """What Azure is asked to make, as JSON on the wire. Pure but for a random name.
 
-Source: the REST references of Disks, Snapshots, Images and Gallery Image Versions.
+Source: the REST references of Disks, Images and Gallery Image Versions.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pytest_azchroot.clouds import Order
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.sources import Source
 from pytest_azchroot.spec import ImageSpec, SharedImageDestination, clean_resource_name
-from pytest_azchroot.spec.azure_ids import DiskId, SnapshotId, parse_disk_id, parse_snapshot_id
+from pytest_azchroot.spec.azure_ids import DiskId, parse_disk_id
 
 Json = dict[str, Any]
 
@@ -51,15 +51,6 @@ def disk_body(source: Source, spec: ImageSpec, machine: Machine, *, tags: Mappin
     if machine.zone and not is_zone_redundant(storage):
         body["zones"] = [machine.zone]
     return body
-
-
-def snapshot_body(machine: Machine, *, disk_id: str, tags: Mapping[str, str]) -> Json:
-    """A full snapshot of a disk."""
-    return {
-        "location": machine.location,
-        "properties": {"creationData": {"createOption": "Copy", "sourceResourceId": disk_id}, "incremental": False},
-        "tags": dict(tags),
-    }
 
 
 def image_body(source: Source, spec: ImageSpec, machine: Machine, *, disk_id: str, tags: Mapping[str, str]) -> Json:
@@ -137,16 +128,6 @@ def disk_id(order: Order, machine: Machine, run: str, *, unique: str | None = No
     if given := order.configuration.spec.temporary_os_disk_id:
         return parse_disk_id(given)
     return DiskId(machine.subscription_id, machine.resource_group, temporary_name(order.name, run, unique=unique))
-
-
-def snapshot_id(order: Order, machine: Machine, run: str, *, unique: str | None = None) -> SnapshotId:
-    """The id of the working disk's snapshot, as :func:`disk_id`.
-
-    :raises ValueError: ``temporary_os_disk_snapshot_id`` is not the id of a snapshot.
-    """
-    if given := order.configuration.spec.temporary_os_disk_snapshot_id:
-        return parse_snapshot_id(given)
-    return SnapshotId(machine.subscription_id, machine.resource_group, temporary_name(order.name, run, unique=unique))
 
 
 def temporary_name(image: str, run: str, *, unique: str | None = None) -> str:

@@ -16,7 +16,7 @@ from pytest_azchroot.clouds.azure import blocks
 from pytest_azchroot.clouds.azure.blocks import DEVICES_VARIABLE, Block, Roots
 from pytest_azchroot.errors import DiskError
 
-__all__ = ["Known", "Roots", "find", "snapshot", "wait_for", "wait_gone"]
+__all__ = ["Known", "Roots", "find", "snapshot", "wait_for"]
 
 _LINKS = ("disk/azure/data/by-lun/{}", "disk/azure/scsi1/lun{}")
 """Of Azure/azure-vm-utils, 80-azure-disk.rules, and Azure/WALinuxAgent, 66-azure-storage.rules."""
@@ -92,26 +92,6 @@ def wait_for(
         f"the disk at LUN {lun} has not become a block device in {timeout:g} s",
         why=f"looked at {_looked_at(lun, roots)}; {'; '.join(look.seen) or 'nothing is there'}",
         hint=_hint(look, roots),
-    )
-
-
-def wait_gone(lun: int, *, known: Known | None = None, timeout: float, roots: Roots | None = None) -> None:
-    """Wait until the disk at a LUN has left.
-
-    :param known: taken while it was there: a disk that has come to the LUN since is another one. None: any disk.
-    :param timeout: seconds.
-    :raises DiskError: it has not left.
-    """
-    roots = roots or Roots.default()
-    for _ in _looks(timeout):
-        there = _look(lun, size=None, before=None, roots=roots).there
-        left = [block.name for block in there if known is None or block in known]
-        if not left:
-            return
-    raise DiskError(
-        f"the disk at LUN {lun} has not left the machine in {timeout:g} s",
-        why=f"{', '.join(left)} is there",
-        hint="see whether something has it open (`lsblk`, `fuser`), and whether Azure shows it as attached",
     )
 
 

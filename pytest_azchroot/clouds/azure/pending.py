@@ -92,7 +92,7 @@ def _delete(session: Session, order: Order, disk: str, journal: Journal) -> None
 def _wanted(order: Order, machine: Machine) -> frozenset[str]:
     """What the order asks for, in lower case."""
     spec = order.configuration.spec
-    if not order.publish:
+    if not order.publish or order.overwrite:  # who replaces what there is wants a new one
         return frozenset()
     image = None if spec.image_resource_id is None else parse_image_id(spec.image_resource_id)
     return frozenset(str(each).lower() for each in (image, version_id(spec, machine)) if each is not None)

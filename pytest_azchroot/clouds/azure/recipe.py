@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pytest_azchroot.clouds import Order
+from pytest_azchroot.errors import AzchrootError
 from pytest_azchroot.spec.model import SECRETS
 
 _FOLLOWED_ONLY_HERE = {*SECRETS, "polling_duration_timeout", "shared_image_gallery_timeout", "skip_cleanup"}
@@ -19,8 +20,15 @@ _NOT_OURS = {"image.yaml", "__pycache__", ".pytest_cache", ".git"}
 def fingerprint(order: Order) -> str:
     """SHA-256 of the options of an image and of all files in its directory, hexadecimal.
 
-    :raises OSError: a file cannot be read.
+    :raises AzchrootError: a file cannot be read.
     """
+    try:
+        return _fingerprint(order)
+    except OSError as error:
+        raise AzchrootError(f"{order.directory} cannot be read", why=str(error)) from error
+
+
+def _fingerprint(order: Order) -> str:
     options = order.configuration.spec.model_dump_json(exclude=_FOLLOWED_ONLY_HERE)
     hasher = hashlib.sha256(options.encode())
     for path in sorted(_files(order.directory)):

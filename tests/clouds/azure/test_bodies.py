@@ -13,8 +13,6 @@ from pytest_azchroot.clouds.azure.bodies import (
     disk_body,
     disk_id,
     image_body,
-    snapshot_body,
-    snapshot_id,
     target_regions,
     temporary_name,
     version_body,
@@ -135,15 +133,6 @@ def test_target_regions_have_the_defaults_that_are_documented(tmp_path: Path) ->
     ]
 
 
-def test_a_snapshot_is_a_full_one() -> None:
-    body = snapshot_body(MACHINE, disk_id=DISK, tags=TAGS)
-    assert body["properties"] == {
-        "creationData": {"createOption": "Copy", "sourceResourceId": DISK},
-        "incremental": False,
-    }
-    assert body["location"] == "westus2" and body["tags"] == TAGS
-
-
 class TestNames:
     """What is temporary has a name that nobody else has, and that Azure takes."""
 
@@ -176,14 +165,10 @@ class TestNames:
 
     def test_it_is_beside_the_machine(self, tmp_path: Path) -> None:
         assert str(disk_id(order(tmp_path), MACHINE, "r1", unique="u")) == f"{COMPUTE}/disks/azchroot-debian-r1-u"
-        found = snapshot_id(order(tmp_path), MACHINE, "r1", unique="u")
-        assert str(found) == f"{COMPUTE}/snapshots/azchroot-debian-r1-u"
 
     def test_the_spec_may_name_it(self, tmp_path: Path) -> None:
         wanted = order(tmp_path, temporary_os_disk_id=f"{COMPUTE}/disks/mine")
         assert str(disk_id(wanted, MACHINE, "r1")) == f"{COMPUTE}/disks/mine"
-        wanted = order(tmp_path, temporary_os_disk_snapshot_id=f"{COMPUTE}/snapshots/mine")
-        assert str(snapshot_id(wanted, MACHINE, "r1")) == f"{COMPUTE}/snapshots/mine"
 
 
 @pytest.mark.root
@@ -213,6 +198,3 @@ class TestTaken:
         version = compute.gallery_image_versions.begin_create_or_update(*place, body).result()
         (region,) = version["properties"]["publishingProfile"]["targetRegions"]
         assert (region["name"], region["regionalReplicaCount"]) == ("West US 2", 1)
-
-        body = snapshot_body(MACHINE, disk_id=made["id"], tags=TAGS)
-        assert compute.snapshots.begin_create_or_update("rg1", "work", body).result()["tags"] == TAGS
