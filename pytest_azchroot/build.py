@@ -24,6 +24,7 @@ from pytest_azchroot.errors import AzchrootError, DirtyImageError, SandboxError
 from pytest_azchroot.gate import Ledger, failures
 from pytest_azchroot.image import Image
 from pytest_azchroot.leaving import Leaving, is_interrupted
+from pytest_azchroot.loading import soon
 from pytest_azchroot.printable import abridged
 from pytest_azchroot.report import records
 from pytest_azchroot.report.packages import Packages, read_packages
@@ -127,6 +128,8 @@ class Build:
             self.started = self.started or datetime.now(timezone.utc)
             self._starting = Starting(metadata_service=self.image.spec.metadata_service)
             self._stack.callback(self._starting.end)
+            if isinstance(self.cloud, OnMachine):
+                soon("pytest_azchroot.report.manifest")
             self.provenance = provenance(self.image.configuration.path, outputs=self.image.spec.output)
             making, self._ahead = self._ahead or self._creating(), None  # one that has failed is not asked again
             with self.timeline.stage("create"):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 
 @contextmanager
@@ -32,3 +34,13 @@ def for_good() -> Iterator[None]:
     with uncollected():
         yield
         gc.freeze()
+
+
+def soon(*modules: str, after: float = 0.2) -> None:
+    """Load modules in the background, for who will need them later.
+
+    :param after: seconds. What the caller begins now, and then waits for, comes first; then loading costs nothing.
+    """
+    timer = threading.Timer(after, lambda: [import_module(name) for name in modules])
+    timer.daemon = True
+    timer.start()

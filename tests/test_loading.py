@@ -33,6 +33,22 @@ def test_who_has_switched_it_off_finds_it_off() -> None:
         gc.enable()
 
 
+_SOON = """
+import sys, time
+from pytest_azchroot.loading import soon
+soon("colorsys", after=0.01)
+deadline = time.monotonic() + 10
+while "colorsys" not in sys.modules and time.monotonic() < deadline:
+    time.sleep(0.01)
+assert "colorsys" in sys.modules
+soon("wave", after=99)
+"""
+
+
+def test_what_is_loaded_soon_keeps_nobody() -> None:
+    subprocess.run([sys.executable, "-c", _SOON], check=True, timeout=30)
+
+
 _ONCE = """
 import gc
 from pytest_azchroot.clouds.azure import loading

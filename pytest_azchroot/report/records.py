@@ -21,7 +21,6 @@ from pytest_azchroot import __version__
 from pytest_azchroot.clouds import Artifact
 from pytest_azchroot.disk.outputs import MANIFEST
 from pytest_azchroot.disk.partial import partial
-from pytest_azchroot.report.manifest import manifest
 from pytest_azchroot.report.result import ImageResult
 
 NAME = "manifest.json"
@@ -77,6 +76,8 @@ def record(result: ImageResult, *, output: Path | None, mask: Callable[[str], st
     places = [*beside(result.artifacts), *([] if output is None else [place(output, result.name)])]
     if not places:
         return result
+    from pytest_azchroot.report.manifest import manifest  # noqa: PLC0415 - slow to load, and not always wanted
+
     try:
         content = manifest(result, versions=_versions(), mask=mask)
     except ValueError as error:  # a cloud of a stranger may have made artifacts of any kind
