@@ -283,16 +283,18 @@ class Build:
 
         :raises PublishError: an artifact could not be made.
         """
+        if self.image.artifacts:
+            return self.image.artifacts
         if self.sent is not None:
+            assert isinstance(self.cloud, TakesUp)
             with self.timeline.stage("publish"):
-                assert isinstance(self.cloud, TakesUp)
                 self.image.artifacts = tuple(self.cloud.take_up(self.order, self.sent))
-        elif not self.image.artifacts:
-            if self.image.disk is None or not self.ledger.closed:
-                raise DirtyImageError(f"{self.image.name} was not closed, so it cannot be published")
-            files = [self.image.path / name for name in self.image.spec.output]
-            with self.timeline.stage("publish"), records.superseding(files):
-                self.image.artifacts = tuple(self.cloud.publish(self.order, self.image.disk))
+            return self.image.artifacts
+        if self.image.disk is None or not self.ledger.closed:
+            raise DirtyImageError(f"{self.image.name} was not closed, so it cannot be published")
+        files = [self.image.path / name for name in self.image.spec.output]
+        with self.timeline.stage("publish"), records.superseding(files):
+            self.image.artifacts = tuple(self.cloud.publish(self.order, self.image.disk))
         return self.image.artifacts
 
     def hint(self) -> str | None:

@@ -241,7 +241,8 @@ class Conductor:
         results = [suite.finished for suite in self.suites if suite.finished]
         if not results:
             return
-        terminalreporter.ensure_newline()  # a test may have been running
+        if self.terminated:
+            terminalreporter.ensure_newline()  # a test was running
         terminalreporter.section("images")
         for name, published, line in terminal.summary(results, self.config.invocation_params.dir):
             terminalreporter.write(f"{name}  ", bold=True)

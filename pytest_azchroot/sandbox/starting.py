@@ -7,6 +7,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -60,13 +61,15 @@ class Starting:
 
         :raises subprocess.TimeoutExpired: it does not end.
         """
+        began = time.monotonic()
         if self._process.poll() is None:
             # Popen.wait looks, and sleeps for up to 50 ms between two looks
             with suppress(ProcessLookupError):
                 ended = os.pidfd_open(self.pid)
                 select.select([ended], [], [], patience)
                 os.close(ended)
-        return self._process.wait(None if patience is None else 0)
+        # One that is traced has ended before its parent may know.
+        return self._process.wait(None if patience is None else max(0.0, patience + began - time.monotonic()))
 
     def last_words(self) -> str:
         """What the keeper and the holder have written to their standard error, the end of it."""
