@@ -28,8 +28,18 @@ class AzchrootError(Exception):
         """What else went wrong on the way out; see :func:`attach`."""
         super().__init__(what, why, hint)
 
+    @property
+    def reason(self) -> str:
+        """What happened, and why if that is known: for the ``why`` of another error."""
+        return self.what if self.why is None else f"{self.what}: {self.why}"
+
+    @property
+    def sentence(self) -> str:
+        """All of it as one of several problems in a list: what, why, and in brackets what to do."""
+        return self.reason if self.hint is None else f"{self.reason} ({self.hint})"
+
     def __str__(self) -> str:
-        text = self.what if self.why is None else f"{self.what}: {self.why}"
+        text = self.reason
         hint = [] if self.hint is None else [f"hint: {self.hint}"]
         lines = [text, *hint, *(f"then: {each}" for each in self.later)]
         return printable("\n".join(lines), kept="\n\t", colours=self._colours)

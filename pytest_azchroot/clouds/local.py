@@ -54,7 +54,7 @@ class LocalCloud:
                 source = _source(order)
                 problems += _size_problems(_size(order, source), wanted)
         except AzchrootError as error:
-            problems.append(_sentence(error))
+            problems.append(error.sentence)
         for each in wanted:
             problems += _output_problems(each, source, overwrite=order.overwrite)
         if any(each.kind not in outputs.PLAIN for each in wanted) and not qemu.available():
@@ -62,7 +62,7 @@ class LocalCloud:
         try:
             return problems or _space_problems(order, source, wanted)
         except AzchrootError as error:
-            return [_sentence(error)]
+            return [error.sentence]
 
     @contextmanager
     def create(self, order: Order) -> Iterator[Disk]:
@@ -226,7 +226,7 @@ def _outputs(order: Order) -> tuple[list[Output], list[str]]:
             try:
                 wanted.append(outputs.output(order.directory.absolute(), name))
             except DiskError as error:
-                problems.append(_sentence(error))
+                problems.append(error.sentence)
     return wanted, problems
 
 
@@ -343,8 +343,3 @@ def _explaining(doing: str, directory: Path, *, needed: int | None = None) -> It
         yield
     except OSError as error:
         raise space.explained(error, doing=doing, directory=directory, needed=needed) from error
-
-
-def _sentence(error: AzchrootError) -> str:
-    text = error.what if error.why is None else f"{error.what}: {error.why}"
-    return text if error.hint is None else f"{text} ({error.hint})"

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pytest_azchroot.clouds.azure import shared
 from pytest_azchroot.clouds.azure.asking import Asking, Model, failure
 from pytest_azchroot.clouds.azure.buckets import DISKS, OPERATIONS, READS, UPDATES, Budget, Limit
+from pytest_azchroot.clouds.azure.client import quiet
 from pytest_azchroot.clouds.azure.courses import Course, course
 from pytest_azchroot.clouds.azure.leader import Leader, asked_wait
 from pytest_azchroot.clouds.azure.luns import data_disks
@@ -42,10 +43,6 @@ _PAUSE = 0.02
 _LONGEST = 0.25
 _LOOK = 10.0
 """Seconds between two looks at the machine where nobody knows the operation."""
-
-
-def quiet(line: str) -> None:
-    """Say nothing."""
 
 
 def nothing() -> None:

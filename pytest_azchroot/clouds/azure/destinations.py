@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 
-_MISSING = 404
 _OVERWRITE = "or replace it with --azchroot-overwrite"
 
 
@@ -267,7 +266,7 @@ def _require_group(error: AzureError, option: str, subscription_id: str, group: 
 
 
 def _is_missing(error: AzureError) -> bool:
-    return error.status == _MISSING and error.code != "SubscriptionNotFound"
+    return error.is_missing and error.code != "SubscriptionNotFound"
 
 
 def _state(found: Json | None) -> str | None:

@@ -12,13 +12,11 @@ from pytest_azchroot.clouds.azure.buckets import DISKS
 from pytest_azchroot.clouds.azure.leftovers import RUN_TAG, Resource, resource
 from pytest_azchroot.clouds.azure.refusals import AzureError, explained
 from pytest_azchroot.clouds.azure.session import SWEEP, Session
+from pytest_azchroot.clouds.azure.sources import GIB
 from pytest_azchroot.errors import AzchrootError, DiskError
 from pytest_azchroot.journal import Entry
 from pytest_azchroot.leaving import Leaving, attached_to
 from pytest_azchroot.spec.azure_ids import DiskId, parse_disk_id
-
-_GIB = 1024**3
-_MISSING = 404
 
 
 @contextmanager
@@ -95,7 +93,7 @@ def _release(session: Session, order: Order, id: DiskId, entry: Entry) -> None:
     try:
         delete(session, order, id)
     except AzchrootError as error:
-        raise DiskError(f"the disk {id.name} was not deleted", why=_reason(error), hint=SWEEP) from error
+        raise DiskError(f"the disk {id.name} was not deleted", why=error.reason, hint=SWEEP) from error
     if order.interrupted():
         why = "its deletion was asked for, and not waited for"
         raise DiskError(f"the disk {id.name} may still be there", why=why, hint=SWEEP)
@@ -104,17 +102,13 @@ def _release(session: Session, order: Order, id: DiskId, entry: Entry) -> None:
         attachment.done()
 
 
-def _reason(error: AzchrootError) -> str:
-    return error.what if error.why is None else f"{error.what}: {error.why}"
-
-
 def _wait_detached(session: Session, order: Order, id: DiskId, attachment: Entry) -> None:
     order.say(f"detaching the disk {id.name}")
     try:
         with session.calls.waiting(f"detaching the disk {id.name}"):
             session.wait_detached(str(id))
     except AzchrootError as error:
-        raise DiskError(f"the disk {id.name} is still there", why=_reason(error), hint=SWEEP) from error
+        raise DiskError(f"the disk {id.name} is still there", why=error.reason, hint=SWEEP) from error
     attachment.done()
 
 
@@ -133,7 +127,7 @@ def delete(session: Session, order: Order, id: DiskId) -> None:
                 if session.broker.may_ask(DISKS):
                     disks.get(id.resource_group, id.name)
         except AzureError as error:
-            return error.status == _MISSING  # of anything else the operation will tell
+            return error.is_missing  # of anything else the operation will tell
         return False
 
     doing = f"deleting the disk {id.name}"
@@ -152,7 +146,7 @@ def _found(session: Session, id: DiskId) -> Resource | None:
         with explained(f"looking for the disk {id.name}"):
             return resource("disk", disks.get(id.resource_group, id.name))
     except AzureError as error:
-        if error.status == _MISSING:
+        if error.is_missing:
             return None
         raise
 
@@ -171,4 +165,4 @@ def _refuse_existing(session: Session, id: DiskId) -> None:
 def _size(disk: object) -> int:
     """Bytes of a disk, as Azure describes it."""
     properties = disk["properties"]  # type: ignore[index]
-    return int(properties.get("diskSizeBytes") or properties["diskSizeGB"] * _GIB)
+    return int(properties.get("diskSizeBytes") or properties["diskSizeGB"] * GIB)

@@ -18,6 +18,7 @@ from pytest_azchroot.removal import Action, Removal
 RUN_TAG = "azchroot-run"
 HOST_TAG = "azchroot-host"
 EXPIRES_TAG = "azchroot-expires"
+DIGEST_TAG = "azchroot-digest"
 
 ARTIFACTS = ("image", "gallery-version")
 KINDS = ("disk", "snapshot", "attachment", "access", *ARTIFACTS)

@@ -55,7 +55,7 @@ def _problems(order: Order, machine: Machine, known: dict[object, TokenCredentia
             known[key] = credentials.credential(spec, machine, where)
         azure = Azure(known[key], environment=where)
     except AzchrootError as error:
-        return [preflight.sentence(error)]
+        return [error.sentence]
     try:
         return preflight.problems(azure, order, machine, room=lambda: Broker(azure, machine).room())
     finally:

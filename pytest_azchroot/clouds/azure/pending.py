@@ -24,7 +24,6 @@ from pytest_azchroot.journal import Entry, Journal, Open, records
 from pytest_azchroot.leaving import afterwards
 from pytest_azchroot.spec.azure_ids import parse_disk_id, parse_gallery_image_version_id, parse_image_id
 
-_MISSING = 404
 _ENDED = {"succeeded", "failed", "canceled"}
 _PAUSE, _LONGEST = 0.25, 10.0
 _NAMES = {"image": "image", "gallery-version": "version"}
@@ -82,8 +81,7 @@ def _delete(session: Session, order: Order, disk: str, journal: Journal) -> None
     try:
         disks.delete(session, order, parse_disk_id(disk))
     except AzchrootError as error:
-        why = error.what if error.why is None else f"{error.what}: {error.why}"
-        warnings.warn(AzchrootWarning(f"{disk} is left ({why}); {SWEEP}"), stacklevel=2)
+        warnings.warn(AzchrootWarning(f"{disk} is left ({error.reason}); {SWEEP}"), stacklevel=2)
     else:
         for each in entries:
             each.done()
@@ -139,7 +137,7 @@ def _get(session: Session, entry: Entry) -> Mapping[str, Any]:
             compute = session.azure.compute(id.subscription_id)
             return compute.gallery_image_versions.get(id.resource_group, id.gallery, id.image, id.version)
     except AzureError as error:
-        if error.status != _MISSING:
+        if not error.is_missing:
             raise
         raise PublishError(f"{entry.id} is gone", hint=f"{SWEEP}, what is left of it; then run again") from error
 

@@ -36,7 +36,6 @@ T = TypeVar("T")
 D = TypeVar("D")
 log = logging.getLogger(__name__)
 
-_MISSING = 404
 _NOT_YOU = 401
 _DATA_ONLY = {"PremiumV2_LRS": "Premium SSD v2", "UltraSSD_LRS": "Ultra"}
 """Disks that can be neither OS disks nor in galleries. Source: learn.microsoft.com, "Deploy a Premium SSD v2" and
@@ -129,7 +128,7 @@ class _Findings:
         except AzchrootError as error:
             if (cause := _cause(error)) not in self._met:
                 self._met.add(cause)
-                self += [sentence(error)]
+                self += [error.sentence]
         return otherwise
 
 
@@ -153,12 +152,6 @@ def is_coming(order: Order) -> bool:
         versions = str(asked).lower().rpartition("/")[0] + "/"
         return any(each.startswith(versions) for each in coming)
     return str(asked).lower() in coming
-
-
-def sentence(error: AzchrootError) -> str:
-    """An error as one of several problems: what, why, and in brackets what to do."""
-    text = error.what if error.why is None else f"{error.what}: {error.why}"
-    return text if error.hint is None else f"{text} ({error.hint})"
 
 
 # -- lookups
@@ -186,7 +179,7 @@ def _temporary_exists(azure: Azure, spec: ImageSpec, machine: Machine) -> bool:
         with explained(f"looking for temporary_os_disk_id {asked}"):
             disks.get(asked.resource_group, asked.name)
     except AzureError as error:
-        if error.status != _MISSING or error.code == "ResourceGroupNotFound":
+        if not error.is_missing or error.code == "ResourceGroupNotFound":
             raise
         return False
     return True

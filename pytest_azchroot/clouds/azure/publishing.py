@@ -13,7 +13,7 @@ from pytest_azchroot.clouds.azure import bodies
 from pytest_azchroot.clouds.azure.buckets import VERSIONS
 from pytest_azchroot.clouds.azure.client import Operation
 from pytest_azchroot.clouds.azure.destinations import version_id
-from pytest_azchroot.clouds.azure.leftovers import RUN_TAG, is_made_of, resource
+from pytest_azchroot.clouds.azure.leftovers import DIGEST_TAG, RUN_TAG, is_made_of, resource
 from pytest_azchroot.clouds.azure.pace import LASTING
 from pytest_azchroot.clouds.azure.recipe import fingerprint
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError, explained
@@ -24,8 +24,6 @@ from pytest_azchroot.leaving import attached_to
 from pytest_azchroot.spec.azure_ids import GalleryImageVersionId, ImageId, parse_image_id
 
 IMAGE, VERSION = "managed-image", "gallery-image-version"
-
-_MISSING = 404
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,7 @@ def publish(session: Session, order: Order, disk: Disk) -> Sequence[Artifact]:
 def targets(session: Session, order: Order, disk: Disk) -> list[Target]:
     """What the order asks for."""
     spec, machine, source = session.spec, session.machine, session.resolve()
-    tags = session.lasting() | ({"azchroot-digest": disk.digest} if disk.digest else {})
+    tags = session.lasting() | ({DIGEST_TAG: disk.digest} if disk.digest else {})
     wanted: list[Target] = []
     if not order.publish:
         return wanted
@@ -215,8 +213,7 @@ def _undo(session: Session, order: Order, disk: Disk, makings: Sequence[_Making]
             if _is_ours(session, disk, making):
                 _remove(session, order, making.target)
         except AzchrootError as error:
-            why = error.what if error.why is None else f"{error.what}: {error.why}"
-            failed.append(PublishError(f"{_told(making.target)} may be there", why=why, hint=SWEEP))
+            failed.append(PublishError(f"{_told(making.target)} may be there", why=error.reason, hint=SWEEP))
         else:
             if not order.interrupted():
                 making.entry.done()
@@ -234,7 +231,7 @@ def _is_ours(session: Session, disk: Disk, making: _Making) -> bool:
         with explained(f"looking for {_told(target)}"):
             found = resource(making.entry.kind, target.get(*target.names))
     except AzureError as error:
-        if error.status != _MISSING:
+        if not error.is_missing:
             raise
         return accepted  # it may not be shown yet
     return is_made_of(found, disk.id) and (accepted or found.tags.get(RUN_TAG) == session.journal.run)
@@ -266,7 +263,7 @@ def _refusal(error: AzchrootError, order: Order, makings: Sequence[_Making]) -> 
             "Azure goes on with it: run again, and it is taken up where it is then; `azchroot sweep` tells what became "
             "of it"
         )
-    found = PublishError(what, why=error.what if error.why is None else f"{error.what}: {error.why}", hint=hint)
+    found = PublishError(what, why=error.reason, hint=hint)
     found.later = error.later
     return found
 

@@ -38,6 +38,11 @@ class AzureError(AzchrootError):
         self.code = code
 
     @property
+    def is_missing(self) -> bool:
+        """Whether what was asked about is not there."""
+        return self.status == _MISSING
+
+    @property
     def is_busy(self) -> bool:
         """Whether the same may be taken a moment later: something else goes on with the resource."""
         return self.status == _BUSY and self.code not in _FOR_GOOD
@@ -55,7 +60,7 @@ class CredentialError(AzureError):
     __module__ = "pytest_azchroot"
 
 
-_BUSY, _TOO_MANY = 409, 429
+_MISSING, _BUSY, _TOO_MANY = 404, 409, 429
 _LOCKED = "ScopeLocked"  # terraform-provider-azurerm#17478
 _FOR_GOOD = {_LOCKED, "PropertyChangeNotAllowed"}
 """Codes of 409 that no waiting changes."""

@@ -38,7 +38,7 @@ _AT_ONCE = 8
 _PAUSE, _LONGEST = 0.5, 10.0
 _OF_A_MACHINE = Pace(1.0, 15.0, 0.15, first=1.0)
 # a virtual machine allows 15 questions a minute: learn.microsoft.com, "Compute throttling limits"
-_FORBIDDEN, _MISSING = 403, 404
+_FORBIDDEN = 403
 _TYPES = {
     "microsoft.compute/disks": ("disk", "disks"),
     "microsoft.compute/snapshots": ("snapshot", "snapshots"),
@@ -184,7 +184,7 @@ class Reach:
         try:
             return resource(thing.kind, thing.get())
         except AzureError as error:
-            if error.status == _MISSING:
+            if error.is_missing:
                 return None
             raise
 
@@ -237,7 +237,7 @@ class Reach:
                 self._do(step)
                 return
             except AzureError as error:
-                if error.status == _MISSING:
+                if error.is_missing:
                     return
                 if not error.is_busy or time.monotonic() + pause > deadline:
                     raise

@@ -12,6 +12,7 @@ from pytest_azchroot.clouds import Account, Order
 from pytest_azchroot.clouds.azure.broker import Broker
 from pytest_azchroot.clouds.azure.calls import Calls
 from pytest_azchroot.clouds.azure.client import Azure, Operation
+from pytest_azchroot.clouds.azure.leftovers import EXPIRES_TAG, HOST_TAG, RUN_TAG
 from pytest_azchroot.clouds.azure.machine import Machine
 from pytest_azchroot.clouds.azure.refusals import AzureError, OperationTimeoutError
 from pytest_azchroot.clouds.azure.sources import Source, resolve
@@ -26,7 +27,6 @@ EXPIRY = timedelta(hours=24)
 
 _SLICE = 0.2
 """Seconds between two looks whether the user wants to leave."""
-_MISSING = 404
 _AGAIN = 0.5
 """Seconds until something is asked again that a resource was too busy for."""
 _INSISTING = 60.0
@@ -74,13 +74,13 @@ class Session:
         expires = datetime.now(timezone.utc) + max(EXPIRY, lasting)
         return {
             **self.lasting(),
-            "azchroot-host": self.machine.vm_id,
-            "azchroot-expires": f"{expires:%Y-%m-%dT%H:%M:%SZ}",
+            HOST_TAG: self.machine.vm_id,
+            EXPIRES_TAG: f"{expires:%Y-%m-%dT%H:%M:%SZ}",
         }
 
     def lasting(self) -> dict[str, str]:
         """Tags of what stays."""
-        return {"azchroot-run": self.journal.run}
+        return {RUN_TAG: self.journal.run}
 
     def intend(self, kind: str, id: str, **facts: str) -> Entry:
         """Write down what is about to be asked for."""
@@ -152,7 +152,7 @@ class Session:
         try:
             self.insist(ask, order)
         except AzureError as error:
-            if error.status != _MISSING:
+            if not error.is_missing:
                 raise
 
     def wait_detached(self, disk_id: str) -> None:
